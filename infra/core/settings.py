@@ -1,0 +1,216 @@
+"""The one tree of settings, read once at the start of a command and passed on from there.
+
+Sources, the later ones winning: the defaults here, a TOML file (`driftline.toml` in the working directory, or the file that
+`DRIFTLINE_CONFIG` names), the environment (`DRIFTLINE_KAFKA__PREFIX=blue` sets `kafka.prefix`). No other module reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from infra.core.errors import BadInput
+
+
+class Section(BaseModel):
+    """A branch of the tree: immutable, and an unknown name is an error rather than a silent typo."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    """How to reach Kafka. Without `bootstrap`, `driftline up` runs its own broker."""
+
+    bootstrap: str | None = Field(None, description="host:port list of a Kafka cluster; unset: the embedded broker")
+    prefix: str = Field("", description="goes before every topic, group and transactional id, so that a shared cluster works")
+    partitions: int = Field(12, ge=1, le=1000, description="partitions of every topic that is not read whole")
+    replication: int = Field(1, ge=1, description="replication factor of the topics that Driftline creates")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ca_file: Path | None = None
+
+
+class BrokerSettings(Section):
+    """The embedded Apache Kafka, one KRaft node on loopback."""
+
+    port: int = Field(19092, ge=1, le=65535)
+    controller_port: int = Field(19093, ge=1, le=65535)
+    heap_mb: int = Field(512, ge=256)
+    java: Path | None = Field(None, description="a Java ≥ 17 to use instead of the one from PyPI")
+    jars: Path | None = Field(None, description="a folder that holds Kafka's jars, for machines without a network")
+
+
+class ClickHouseSettings(Section):
+    """How to reach ClickHouse. Without `dsn`, the `store` role's embedded engine on loopback."""
+
+    dsn: SecretStr | None = Field(None, description="http(s)://user:password@host:port/database of a ClickHouse server")
+    database: str = "driftline"
+
+
+class StoreSettings(Section):
+    """The endpoint in front of the embedded ClickHouse engine, on loopback."""
+
+    port: int = Field(18123, ge=1, le=65535)
+    memory_mb: int = Field(512, ge=128, description="limit of the embedded engine's memory")
+    query_seconds: int = Field(30, ge=1, description="a reader's query that runs longer is ended")
+    query_rows: int = Field(1_000_000, ge=1, description="most rows that a reader's query may return")
+
+
+class RegistrySettings(Section):
+    """A Confluent-compatible schema registry; unset: ids are hashes of the schemas, and `store` answers the read calls."""
+
+    url: str | None = None
+
+
+class Signer(Section):
+    """A key that may sign grants, and for which networks."""
+
+    name: str
+    public_key: str = Field(description="Ed25519 public key, 32 bytes, base64")
+    networks: tuple[str, ...] = Field(description="networks that this key may grant; nothing outside them counts")
+
+
+class ScopeSettings(Section):
+    """Whom planner and scanner trust. Never read from Kafka. `driftline grant keygen` writes the local file."""
+
+    signers: tuple[Signer, ...] = ()
+    signers_file: Path | None = Field(None, description="TOML file of further signers; default: signers.toml in the data folder")
+    resolvers: tuple[str, ...] = Field((), description="DNS servers for names of targets; default: the system's resolver")
+
+
+class PlannerSettings(Section):
+    max_addresses: int = Field(1 << 20, ge=1, description="most addresses that one target may name")
+    unit_seconds: int = Field(60, ge=1, le=60, description="longest time that a unit may take at its budget")
+    unit_minutes_valid: int = Field(60, ge=1, description="a unit older than this is not probed any more")
+    default_ports: str = Field(
+        "21-23,25,53,80,110,111,135,139,143,389,443,445,465,502,587,631,636,873,993,995,1433,1521,1883,2049,2181,2375,2379,"
+        "3000,3306,3389,4369,5000,5432,5601,5672,5900,5984,6379,6443,7001,8000,8008,8080,8081,8086,8088,8443,8500,8888,9000,"
+        "9042,9090,9092,9100,9200,9300,9443,10250,11211,15672,27017,50000",
+        description="TCP ports that a target without ports means",
+    )
+
+
+class ScannerSettings(Section):
+    zone: str = Field("default", description="the zone whose work this scanner takes")
+    agent_id: str | None = Field(None, description="default: the host's name and the worker's slot")
+    engine: Literal["auto", "syn", "connect"] = "auto"
+    parallel_units: int = Field(16, ge=1, le=256, description="units in work at once, one a subnet")
+    packets_per_second: int = Field(1000, ge=1, description="ceiling of this scanner, below whatever a grant allows")
+    per_host_per_second: int = Field(40, ge=1)
+    connect_timeout: float = Field(1.5, gt=0)
+    attempts: int = Field(2, ge=1, le=5, description="probes to an unanswered port before it counts as silent")
+    nmap_processes: int = Field(2, ge=1, le=16)
+    hping_processes: int = Field(4, ge=1, le=50)
+    cut_off_seconds: float = Field(5.0, gt=0, description="no successful poll for so long: sending stops")
+
+
+class DifferSettings(Section):
+    closed_votes: int = Field(2, ge=1, description="units that must see a port closed before it is")
+    silent_votes: int = Field(3, ge=1, description="units that must see a port silent before it is closed")
+    spacing_seconds: int = Field(10, ge=0, description="least time between two votes")
+    min_recall: float = Field(0.9, ge=0, le=1, description="a unit with a lower stated recall has no vote on silence")
+    flap_transitions: int = Field(4, ge=2)
+    flap_hours: int = Field(24, ge=1)
+    stale_hours: int = Field(72, ge=1, description="a host not seen for so long, though probed, is down")
+
+
+class AssessorSettings(Section):
+    resolved_days: int = Field(90, ge=1, description="a resolved finding is forgotten after this many days")
+
+
+class ModelSettings(Section):
+    """The language model that reviews findings, inside the bounds that rules set. Unset: findings stand as the rules wrote them."""
+
+    name: str | None = Field(None, description="as LangChain's init_chat_model takes it, e.g. openai:gpt-5-mini")
+    base_url: str | None = Field(None, description="of a local or compatible server")
+    api_key: SecretStr | None = None
+    timeout: float = Field(30.0, gt=0)
+    parallel: int = Field(4, ge=1, le=64)
+    calls_per_hour: int = Field(500, ge=0)
+    followups_per_hour: int = Field(20, ge=0)
+
+
+class ArchiverSettings(Section):
+    batch_rows: int = Field(20_000, ge=1)
+    flush_ms: int = Field(200, ge=1, description="a smaller batch is written after so long")
+
+
+class NotifierSettings(Section):
+    webhooks: tuple[str, ...] = Field((), description="URLs that get each finding as OCSF JSON")
+    webhook_secret: SecretStr | None = Field(None, description="signs each delivery with HMAC-SHA-256")
+
+
+class SchedulerSettings(Section):
+    tick_seconds: int = Field(60, ge=1, description="length of a tick; 60 outside tests")
+
+
+class TelemetrySettings(Section):
+    port_base: int = Field(18900, ge=0, le=65000, description="health and metrics of slot n listen on loopback at this + n")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DRIFTLINE_", env_nested_delimiter="__", extra="ignore", frozen=True, nested_model_default_partial_update=True
+    )
+
+    data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("driftline")))
+    zones: tuple[str, ...] = ("default",)
+    kafka: KafkaSettings = KafkaSettings()
+    broker: BrokerSettings = BrokerSettings()
+    clickhouse: ClickHouseSettings = ClickHouseSettings()
+    store: StoreSettings = StoreSettings()
+    registry: RegistrySettings = RegistrySettings()
+    scope: ScopeSettings = ScopeSettings()
+    planner: PlannerSettings = PlannerSettings()
+    scanner: ScannerSettings = ScannerSettings()
+    differ: DifferSettings = DifferSettings()
+    assessor: AssessorSettings = AssessorSettings()
+    model: ModelSettings = ModelSettings()
+    archiver: ArchiverSettings = ArchiverSettings()
+    notifier: NotifierSettings = NotifierSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file over defaults; arguments (tests) over all."""
+        del dotenv_settings, file_secret_settings
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=Path(os.environ.get("DRIFTLINE_CONFIG", "driftline.toml")))
+        return init_settings, env_settings, toml
+
+    @property
+    def bootstrap(self) -> str:
+        """Where Kafka is: the configured cluster, else the embedded broker."""
+        return self.kafka.bootstrap or f"127.0.0.1:{self.broker.port}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings once. Raises BadInput that lists every wrong setting, not only the first."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+        raise BadInput("These settings are wrong:\n" + "\n".join(lines), "\nMend them in the environment or driftline.toml.") from None
