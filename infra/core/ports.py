@@ -1,0 +1,143 @@
+"""The shapes that roles and engine agree on. A role's step is `handle(record) -> outputs`; only the loop knows offsets, codecs and commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Event as Flag
+from typing import Protocol
+
+from infra.core.settings import Settings
+from schemas.events.base import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time."""
+
+    topic: str
+    partition: int
+    offset: int
+    recorded_at: datetime
+    key: str
+    event: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """One output: an event (None: a tombstone) for a topic, its key, and what decides the partition.
+
+    `route` is the subnet key, finding id … that the partition is computed from; `partition` says it outright. `raw` replaces the event
+    where a topic holds JSON text.
+    """
+
+    topic: str
+    key: str
+    event: Event | None = None
+    route: str | None = None
+    partition: int | None = None
+    raw: bytes | None = None
+
+
+class State(Protocol):
+    """The state of one partition of a role: bytes by key, kept in the role's changelog. Reads see the batch's own writes."""
+
+    def get(self, key: str) -> bytes | None:
+        """The value, or None."""
+
+    def put(self, key: str, value: bytes) -> None:
+        """Set the value; it is in the changelog when the batch is committed."""
+
+    def delete(self, key: str) -> None:
+        """Forget the key (a tombstone in the changelog)."""
+
+    def scan(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """Keys with this prefix and their values, in the order of the keys."""
+
+
+class Tables(Protocol):
+    """The global tables (`grants`, `inventory`, `intel`, `decisions`, `commands`) as a step sees them: the latest event by key."""
+
+    def table(self, topic: str) -> Mapping[str, Event]:
+        """The whole table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a step is given beside the record: the partition's state, the global tables, and the partition that it works in."""
+
+    partition: int
+    partitions: int
+    state: State
+    tables: Tables
+
+
+class Step(Protocol):
+    """A pure step of the pipeline. Called with one record at a time, in the order of each partition.
+
+    A record of a global table arrives once for every partition (`record.partition` is the table's own, `context.partition` says for which).
+    """
+
+    def handle(self, record: Record, context: Context) -> Iterable[Emit]:
+        """The outputs of one record. Raises Poison for a record that can't be handled."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """How the loop runs a step: the role's name, what it reads, where its state is kept.
+
+    `changelog`: topic of the state (None: stateless). `global_tables`: single-partition topics read whole; the changes of those named in
+    `global_inputs` are handled as records too.
+    """
+
+    role: str
+    inputs: tuple[str, ...]
+    changelog: str | None = None
+    global_tables: tuple[str, ...] = ()
+    global_inputs: tuple[str, ...] = ()
+
+
+Ready = Callable[[], None]
+
+
+class Role(Protocol):
+    """What `role.py` of every role offers: run until `stop` is set; call `ready` once it can work."""
+
+    def run(self, settings: Settings, stop: Flag, ready: Ready) -> None:
+        """Run until `stop` is set, then drain and return. Raises DriftlineError for what a person must mend."""
+
+
+@dataclass(slots=True)
+class MemoryState:
+    """State in memory: for tests, for Faust, and as the front of the store on disk."""
+
+    values: dict[str, bytes] = field(default_factory=dict)
+
+    def get(self, key: str) -> bytes | None:
+        """The value, or None."""
+        return self.values.get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        """Set the value."""
+        self.values[key] = value
+
+    def delete(self, key: str) -> None:
+        """Forget the key."""
+        self.values.pop(key, None)
+
+    def scan(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        """Keys with this prefix and their values, in the order of the keys."""
+        for key in sorted(one for one in self.values if one.startswith(prefix)):
+            yield key, self.values[key]
+
+
+@dataclass(frozen=True, slots=True)
+class FixedTables:
+    """Global tables from plain mappings: for tests."""
+
+    tables: Mapping[str, Mapping[str, Event]] = field(default_factory=dict)
+
+    def table(self, topic: str) -> Mapping[str, Event]:
+        """The whole table."""
+        return self.tables.get(topic, {})

@@ -1,0 +1,1 @@
+"""The scanner: takes units of work, looks, and publishes what it saw."""

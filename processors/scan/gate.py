@@ -1,0 +1,34 @@
+"""The one way out: every packet of a unit passes a gate that paces it and checks it against the grant, right before it leaves."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from schemas.events.targets import WorkUnit
+from schemas.scope import Ask
+
+
+class OutOfScope(Exception):  # noqa: N818  named as people say it
+    """No valid grant covers this packet; it was not sent."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Halted(Exception):  # noqa: N818  named as people say it
+    """The whole unit must stop now: revoked, frozen, cut off from the broker, partition taken, or the role ends."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Gate(Protocol):
+    """What probes ask before they send."""
+
+    def check(self, unit: WorkUnit, address: str, ask: Ask) -> None:
+        """Check one packet without waiting. Raises OutOfScope or Halted."""
+
+    async def admit(self, unit: WorkUnit, address: str, ask: Ask, packets: int = 1) -> None:
+        """Wait until the budgets of scanner, unit and host allow `packets` more, then check. Raises OutOfScope or Halted."""

@@ -1,0 +1,122 @@
+"""Events to bytes and back: Avro in the Confluent wire format (magic byte 0, schema id in 4 bytes big-endian, Avro binary).
+
+`targets` may also be JSON: whatever does not begin with byte 0 is taken for JSON text of one TargetRequest.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+import fastavro
+from pydantic import BaseModel, ValidationError
+
+from schemas.events.base import Event
+from schemas.events.targets import TargetRequest
+from schemas.release import current_schema, released, schema_id
+from schemas.topics import topic_named
+
+MAGIC = 0
+HEADER = struct.Struct(">bI")
+
+
+class UndecodableError(ValueError):
+    """The bytes are not what the topic holds; the message says why."""
+
+
+class Codec:
+    """Encodes and decodes the events of all topics.
+
+    `ids` gives the schema id of a topic (a registry's, or the hash by default), `fetch` the JSON text of a schema by id
+    where the released ones don't hold it (a registry's, or nothing).
+    """
+
+    def __init__(
+        self,
+        ids: Mapping[str, int] | None = None,
+        fetch: Callable[[int], str | None] = lambda _: None,
+        known: Mapping[int, str] | None = None,
+    ) -> None:
+        self._ids = dict(ids or {})
+        self._fetch = fetch
+        self._known = dict(known or {})
+        self._writers: dict[str, tuple[bytes, Any]] = {}
+        self._readers: dict[int, Any] = {}
+        self._current: dict[str, Any] = {}
+
+    def encode(self, topic: str, event: Event) -> bytes:
+        """The record's value. Raises TypeError for an event that the topic does not hold."""
+        row = topic_named(topic)
+        if type(event) not in row.events:
+            raise TypeError(f"{topic} does not hold {type(event).__name__}")
+        if row.name not in self._writers:
+            schema = current_schema(row.name)
+            number = self._ids.get(topic, schema_id(schema))
+            self._writers[row.name] = (HEADER.pack(MAGIC, number), fastavro.parse_schema(schema))
+        header, schema = self._writers[row.name]
+        out = io.BytesIO()
+        out.write(header)
+        plain = to_plain(event)
+        fastavro.schemaless_writer(out, schema, (f"driftline.{type(event).__name__}", plain) if len(row.events) > 1 else plain)
+        return out.getvalue()
+
+    def decode(self, topic: str, value: bytes) -> Event:
+        """The event in a record's value. Raises UndecodableError with the reason."""
+        row = topic_named(topic)
+        try:
+            if row.name == "targets" and value[:1] != b"\0":
+                return TargetRequest.model_validate_json(value)
+            name, plain = self._read(row.name, value)
+            model = {one.__name__: one for one in row.events}[name] if name else row.events[0]
+            return model.model_validate(plain)
+        except UndecodableError:
+            raise
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the record"
+            raise UndecodableError(f"{where}: {first['msg']}") from None
+        except Exception as error:  # noqa: BLE001  whatever hostile bytes do to the decoder, the record is bad and the role goes on
+            raise UndecodableError(f"{type(error).__name__}: {error}") from None
+
+    def _read(self, topic: str, value: bytes) -> tuple[str, Any]:
+        if len(value) < HEADER.size or value[0] != MAGIC:
+            raise UndecodableError("the value is not in the Confluent wire format (magic byte 0, then a 4-byte schema id)")
+        _, number = HEADER.unpack_from(value)
+        if topic not in self._current:
+            self._current[topic] = fastavro.parse_schema(current_schema(topic))
+        body = io.BytesIO(memoryview(value)[HEADER.size :])
+        read = fastavro.schemaless_reader(
+            body, self._writer(number), self._current[topic], return_record_name=True, return_record_name_override=True
+        )
+        if body.tell() != len(value) - HEADER.size:
+            raise UndecodableError("bytes are left over after the record")
+        union = len(topic_named(topic).events) > 1
+        if union and not isinstance(read, tuple):
+            raise UndecodableError("the schema is not one of this topic")
+        return (read[0].rpartition(".")[2], read[1]) if union else ("", read)
+
+    def _writer(self, number: int) -> Any:
+        if number not in self._readers:
+            entry = released().get(number)
+            text = self._known.get(number) or (entry[1] if entry else None) or self._fetch(number)
+            if text is None:
+                raise UndecodableError(f"no schema has the id {number}")
+            self._readers[number] = fastavro.parse_schema(json.loads(text))
+        return self._readers[number]
+
+
+def to_plain(value: Any) -> Any:
+    """A model as what fastavro writes: dicts, lists, numbers, text, aware datetimes."""
+    if isinstance(value, BaseModel):
+        return {name: to_plain(one) for name, one in value.__dict__.items()}
+    if isinstance(value, tuple):
+        return [to_plain(one) for one in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {key: to_plain(one) for key, one in value.items()}
+    return value

@@ -1,0 +1,42 @@
+"""What every event shares: immutability, strict fields, and one form of time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+class Event(BaseModel):
+    """A fact that crosses a topic. Frozen; an unknown field is an error, so a typo in JSON never passes in silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def to_milliseconds(moment: datetime) -> datetime:
+    """The same moment in UTC, cut to whole milliseconds: what Avro's timestamp-millis and DateTime64(3) can hold."""
+    if moment.tzinfo is None:
+        raise ValueError("a time without its zone means nothing")
+    return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+Timestamp = Annotated[datetime, AfterValidator(to_milliseconds)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Risk = Annotated[float, Field(ge=0.0, le=100.0)]
+
+
+class Transport(StrEnum):
+    """The transport protocol that a port belongs to."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class PortRange(Event):
+    """Ports first..last, both included."""
+
+    first: Port
+    last: Port

@@ -1,0 +1,49 @@
+"""Sets of ports as people write them (`22,80-90`) and as events carry them (ranges)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schemas.events.base import PortRange
+
+
+def parse_ports(text: str) -> tuple[PortRange, ...]:
+    """`22,80-90` as sorted, joined ranges. Raises ValueError with a sentence for anything else."""
+    ports: set[int] = set()
+    for part in (piece.strip() for piece in text.split(",")):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"'{part}' is not a port or a range of ports such as 80 or 8000-8100.")
+        low, high = int(first), int(last or first)
+        if not (1 <= low <= 65535 and 1 <= high <= 65535):
+            raise ValueError(f"Port {low if not 1 <= low <= 65535 else high} does not exist: ports go from 1 to 65535.")
+        if low > high:
+            raise ValueError(f"The range '{part}' runs backwards.")
+        ports.update(range(low, high + 1))
+    return ranges(ports)
+
+
+def ranges(ports: Iterable[int]) -> tuple[PortRange, ...]:
+    """The fewest ranges that hold just these ports."""
+    found: list[tuple[int, int]] = []
+    for port in sorted(set(ports)):
+        if found and found[-1][1] == port - 1:
+            found[-1] = (found[-1][0], port)
+        else:
+            found.append((port, port))
+    return tuple(PortRange(first=first, last=last) for first, last in found)
+
+
+def expand(spans: Iterable[PortRange]) -> tuple[int, ...]:
+    """Every port of these ranges, ascending."""
+    return tuple(sorted({port for span in spans for port in range(span.first, span.last + 1)}))
+
+
+def holds(spans: Iterable[PortRange], port: int) -> bool:
+    """Whether one of the ranges holds the port."""
+    return any(span.first <= port <= span.last for span in spans)
+
+
+def show_ports(spans: Iterable[PortRange]) -> str:
+    """Ranges as text: `22,80-90`."""
+    return ",".join(str(span.first) if span.first == span.last else f"{span.first}-{span.last}" for span in spans)

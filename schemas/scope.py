@@ -1,0 +1,150 @@
+"""The rules of scope: which packet some grant covers. Pure; planner, scanner and the code that builds packets all ask here.
+
+Deny by default. A packet is covered when the grant that its unit names is trusted, not revoked, valid now, in a window, of the zone, and holds the
+address and the port (or `icmp`, or `path`), and when no valid grant of the zone excludes the address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from schemas.events.grants import Grant, Window
+from schemas.ids import Address, Network
+from schemas.portset import holds
+from schemas.signing import TrustedSigner, distrust
+
+Kind = Literal["tcp", "udp", "icmp", "path"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a packet is: TCP or UDP to a port, an ICMP echo, or a traceroute probe."""
+
+    kind: Kind
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownGrant:
+    """A trusted grant with its networks parsed once."""
+
+    grant: Grant
+    networks: tuple[Network, ...]
+    exclusions: tuple[Network, ...]
+
+    @property
+    def gentleness(self) -> tuple[bool, int, int, str]:
+        """Sorts the gentlest grant first: not intrusive, fewest packets a second."""
+        intensity = self.grant.intensity
+        return intensity.intrusive, intensity.packets_per_second, intensity.per_host_per_second, self.grant.grant_id
+
+    def valid(self, now: datetime) -> bool:
+        """Whether it counts at all now, windows apart."""
+        return not self.grant.revoked and self.grant.valid_from <= now < self.grant.expires_at
+
+
+@dataclass(slots=True)
+class GrantBook:
+    """The fold of the `grants` topic: the highest trusted revision of each grant. Lower revisions and tombstones change nothing.
+
+    `floors` are the highest revisions ever seen (kept on a scanner's disk), below which nothing is believed even if the topic was emptied.
+    """
+
+    signers: tuple[TrustedSigner, ...]
+    floors: dict[str, int] = field(default_factory=dict)
+    known: dict[str, KnownGrant] = field(default_factory=dict)
+
+    def learn(self, grant: Grant) -> str | None:
+        """Take in one record of `grants`. Returns the reason if it is not believed, None if it is or was already."""
+        current = self.known.get(grant.grant_id)
+        if grant.revision < self.floors.get(grant.grant_id, 0) or (current and grant.revision <= current.grant.revision):
+            return None if current and current.grant == grant else f"revision {grant.revision} is not newer than the one that is known"
+        reason = distrust(grant, self.signers)
+        if reason:
+            return reason
+        try:
+            parsed = KnownGrant(grant, networks_of(grant.networks), networks_of(grant.exclusions))
+        except ValueError as error:
+            return str(error)
+        self.known[grant.grant_id] = parsed
+        self.floors[grant.grant_id] = grant.revision
+        return None
+
+    def of_zone(self, zone: str, now: datetime) -> list[KnownGrant]:
+        """The valid grants of a zone, gentlest first."""
+        return sorted((one for one in self.known.values() if zone in one.grant.zones and one.valid(now)), key=lambda one: one.gentleness)
+
+    def refusal(self, zone: str, grant_id: str, address: str, ask: Ask, now: datetime) -> str | None:
+        """Why this packet may not leave, or None if it may."""
+        entry = self.known.get(grant_id)
+        if entry is None:
+            return f"no trusted grant has the id {grant_id}"
+        problem = standing(entry, zone, now)
+        if problem:
+            return problem
+        parsed = ipaddress.ip_address(address)
+        if excluded(parsed, self.of_zone(zone, now)):
+            return f"{address} is excluded by a grant of the zone"
+        return outside(entry, parsed, ask)
+
+
+def standing(entry: KnownGrant, zone: str, now: datetime) -> str | None:
+    """Why a grant allows nothing in this zone now, or None if it stands."""
+    grant = entry.grant
+    if grant.revoked:
+        return f"grant {grant.grant_id} was revoked"
+    if zone not in grant.zones:
+        return f"grant {grant.grant_id} is not for zone {zone}"
+    if now < grant.valid_from:
+        return f"grant {grant.grant_id} is not valid before {grant.valid_from.isoformat()}"
+    if now >= grant.expires_at:
+        return f"grant {grant.grant_id} expired at {grant.expires_at.isoformat()}"
+    if not in_window(grant.windows, now):
+        return f"grant {grant.grant_id} allows no probing at this hour"
+    return None
+
+
+def outside(entry: KnownGrant, address: Address, ask: Ask) -> str | None:
+    """Why this grant does not cover the address and port, or None if it does."""
+    grant = entry.grant
+    if not contains(entry.networks, address):
+        return f"{address} is in no network of grant {grant.grant_id}"
+    if ask.kind == "icmp" and not grant.icmp:
+        return f"grant {grant.grant_id} allows no ICMP"
+    if ask.kind == "path" and not grant.path:
+        return f"grant {grant.grant_id} allows no path probes"
+    if ask.kind in ("tcp", "udp") and not holds(grant.tcp_ports if ask.kind == "tcp" else grant.udp_ports, ask.port):
+        return f"{ask.kind}/{ask.port} is not among the ports of grant {grant.grant_id}"
+    return None
+
+
+def in_window(windows: Iterable[Window], now: datetime) -> bool:
+    """Whether `now` (UTC) is in one of the weekly windows; without windows it always is."""
+    spans = tuple(windows)
+    minute = now.hour * 60 + now.minute
+    return not spans or any(now.weekday() in span.weekdays and span.from_minute <= minute < span.to_minute for span in spans)
+
+
+def excluded(address: Address, grants: Iterable[KnownGrant]) -> bool:
+    """Whether any of these valid grants excludes the address."""
+    return any(contains(one.exclusions, address) for one in grants)
+
+
+def contains(networks: Iterable[Network], address: Address) -> bool:
+    """Whether one of the networks holds the address."""
+    return any(address.version == one.version and address in one for one in networks)
+
+
+def networks_of(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Networks from text. Raises ValueError with a sentence for what is not one."""
+    found = []
+    for text in texts:
+        try:
+            found.append(ipaddress.ip_network(text, strict=True))
+        except ValueError:
+            raise ValueError(f"'{text}' is not a network such as 198.18.0.0/24 or 2001:db8::/64.") from None
+    return tuple(found)
