@@ -1,0 +1,1 @@
+"""Judge, keep, show."""

@@ -1,0 +1,1 @@
+"""What Driftline stands on: core, adapters, the local machine, the command line."""

@@ -1,0 +1,1 @@
+"""The contracts: events, ids, scope rules, topics, codec. Pure."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 
-
 import rfc8785
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -1,7 +1,8 @@
 """Schema ids and the history of released schemas.
 
-Without a registry the id of a schema is the first 4 bytes, big-endian, & 0x7fffffff, of SHA-256 over its RFC 8785 JSON without docs. Every schema
-that was ever released stays under `schemas/avro/history/<topic>/<id>.avsc`: readers decode old records with it, the compatibility test reads it.
+Without a registry the id of a schema is the first 4 bytes, big-endian, & 0x7fffffff, of SHA-256 over its RFC 8785 JSON without
+docs. Every schema that was ever released stays under `schemas/avro/history/<topic>/<id>.avsc`: readers decode old records with it,
+the compatibility test reads it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rules of scope: which packet some grant covers. Pure; planner, scanner and the code that builds packets all ask here.
 
-Deny by default. A packet is covered when the grant that its unit names is trusted, not revoked, valid now, in a window, of the zone, and holds the
-address and the port (or `icmp`, or `path`), and when no valid grant of the zone excludes the address.
+Deny by default. A packet is covered when the grant that its unit names is trusted, not revoked, valid now, in a window, of the
+zone, and holds the address and the port (or `icmp`, or `path`), and when no valid grant of the zone excludes the address.
 """
 
 from __future__ import annotations

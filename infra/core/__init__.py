@@ -1,0 +1,1 @@
+"""Settings, ports, errors, logs, telemetry: what every part may import."""

@@ -1,4 +1,4 @@
-"""The shapes that roles and engine agree on. A role's step is `handle(record) -> outputs`; only the loop knows offsets, codecs and commits."""
+"""The shapes that roles and engine agree on: a step is `handle(record) -> outputs`; only the loop knows offsets and commits."""
 
 from __future__ import annotations
 

@@ -91,6 +91,8 @@ class ScopeSettings(Section):
 
 
 class PlannerSettings(Section):
+    """How targets become units of work."""
+
     max_addresses: int = Field(1 << 20, ge=1, description="most addresses that one target may name")
     unit_seconds: int = Field(60, ge=1, le=60, description="longest time that a unit may take at its budget")
     unit_minutes_valid: int = Field(60, ge=1, description="a unit older than this is not probed any more")
@@ -103,6 +105,8 @@ class PlannerSettings(Section):
 
 
 class ScannerSettings(Section):
+    """How hard this scanner looks, below whatever a grant allows."""
+
     zone: str = Field("default", description="the zone whose work this scanner takes")
     agent_id: str | None = Field(None, description="default: the host's name and the worker's slot")
     engine: Literal["auto", "syn", "connect"] = "auto"
@@ -117,6 +121,8 @@ class ScannerSettings(Section):
 
 
 class DifferSettings(Section):
+    """When silence counts as absence, and change as flapping."""
+
     closed_votes: int = Field(2, ge=1, description="units that must see a port closed before it is")
     silent_votes: int = Field(3, ge=1, description="units that must see a port silent before it is closed")
     spacing_seconds: int = Field(10, ge=0, description="least time between two votes")
@@ -127,6 +133,8 @@ class DifferSettings(Section):
 
 
 class AssessorSettings(Section):
+    """The lifecycle of findings."""
+
     resolved_days: int = Field(90, ge=1, description="a resolved finding is forgotten after this many days")
 
 
@@ -143,20 +151,28 @@ class ModelSettings(Section):
 
 
 class ArchiverSettings(Section):
+    """How batches go into ClickHouse."""
+
     batch_rows: int = Field(20_000, ge=1)
     flush_ms: int = Field(200, ge=1, description="a smaller batch is written after so long")
 
 
 class NotifierSettings(Section):
+    """Where findings go beside the topics."""
+
     webhooks: tuple[str, ...] = Field((), description="URLs that get each finding as OCSF JSON")
     webhook_secret: SecretStr | None = Field(None, description="signs each delivery with HMAC-SHA-256")
 
 
 class SchedulerSettings(Section):
+    """How time is told to the pipeline."""
+
     tick_seconds: int = Field(60, ge=1, description="length of a tick; 60 outside tests")
 
 
 class TelemetrySettings(Section):
+    """Logs, health and metrics."""
+
     port_base: int = Field(18900, ge=0, le=65000, description="health and metrics of slot n listen on loopback at this + n")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
@@ -171,6 +187,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("driftline")))
     zones: tuple[str, ...] = ("default",)
+    slot: int = Field(0, ge=0, description="number of this worker among the processes of its role; part of its transactional id")
     kafka: KafkaSettings = KafkaSettings()
     broker: BrokerSettings = BrokerSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()

@@ -1,0 +1,1 @@
+"""Embedded servers and the lab: what one machine needs."""

@@ -8,7 +8,7 @@ from schemas.events.targets import WorkUnit
 from schemas.scope import Ask
 
 
-class OutOfScope(Exception):  # noqa: N818  named as people say it
+class OutOfScope(Exception):
     """No valid grant covers this packet; it was not sent."""
 
     def __init__(self, reason: str) -> None:
@@ -16,7 +16,7 @@ class OutOfScope(Exception):  # noqa: N818  named as people say it
         self.reason = reason
 
 
-class Halted(Exception):  # noqa: N818  named as people say it
+class Halted(Exception):
     """The whole unit must stop now: revoked, frozen, cut off from the broker, partition taken, or the role ends."""
 
     def __init__(self, reason: str) -> None:

@@ -1,0 +1,1 @@
+"""Assess: exposures and decisions folded into findings, which a model may review inside the rules' bounds."""

@@ -1,0 +1,190 @@
+"""How Driftline talks to Kafka: one place for client settings, names with the prefix, and plain publishing."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from infra.core.errors import MissingPrerequisite
+from infra.core.settings import Settings
+from schemas.codec import Codec
+from schemas.events.base import Event
+from schemas.ids import partition_of
+from schemas.topics import topic_named
+
+log = structlog.get_logger()
+_quiet = logging.getLogger("librdkafka")
+
+
+def prefixed(settings: Settings, name: str) -> str:
+    """A topic, group or transactional id as it is called on the cluster."""
+    return f"{settings.kafka.prefix}{name}"
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """What every client needs to reach the cluster."""
+    kafka = settings.kafka
+    config: dict[str, Any] = {"bootstrap.servers": settings.bootstrap, "security.protocol": kafka.security_protocol, "logger": _quiet}
+    if kafka.security_protocol.startswith("SASL"):
+        config["sasl.mechanism"] = kafka.sasl_mechanism
+        config["sasl.username"] = kafka.sasl_username or ""
+        config["sasl.password"] = kafka.sasl_password.get_secret_value() if kafka.sasl_password else ""
+    if kafka.ca_file:
+        config["ssl.ca.location"] = str(kafka.ca_file)
+    return config
+
+
+def consumer_config(settings: Settings, group: str, **over: Any) -> dict[str, Any]:
+    """A consumer of committed records only. The range assignor keeps equal partitions of all inputs on one worker.
+
+    The session timeout is longer than a scanner's cut-off (5 s), so that a successor starts only after its predecessor stopped sending.
+    """
+    return {
+        **connection(settings),
+        "group.id": prefixed(settings, group),
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 2_000,
+        "fetch.wait.max.ms": 500,
+        "fetch.queue.backoff.ms": 5,
+        "queued.max.messages.kbytes": 16_384,
+        **over,
+    }
+
+
+def producer_config(settings: Settings, **over: Any) -> dict[str, Any]:
+    """An idempotent producer that waits for all replicas."""
+    return {
+        **connection(settings),
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 0,
+        "compression.type": "lz4",
+        "queue.buffering.max.kbytes": 65_536,
+        **over,
+    }
+
+
+def transactional_producer(settings: Settings, role: str) -> Producer:
+    """A producer with the role's stable transactional id, its predecessor's open transaction aborted."""
+    name = f"{role}-{settings.slot}"
+    producer = Producer(producer_config(settings, **{"transactional.id": prefixed(settings, name), "transaction.timeout.ms": 10_000}))
+    try:
+        producer.init_transactions(30.0)
+    except KafkaException as error:
+        raise unreachable(settings, error) from None
+    return producer
+
+
+def unreachable(settings: Settings, error: KafkaException) -> MissingPrerequisite:
+    """The sentence for a cluster that does not answer."""
+    return MissingPrerequisite(
+        f"Kafka at {settings.bootstrap} does not answer ({error.args[0]}).",
+        "Start it with 'driftline up', or name another with DRIFTLINE_KAFKA__BOOTSTRAP.",
+    )
+
+
+def value_of(message: Message) -> bytes | None:
+    """The raw value of a record."""
+    value = message.value()
+    return value.encode() if isinstance(value, str) else value
+
+
+def key_of(message: Message) -> str:
+    """The key of a record as text; undecodable bytes are replaced, an absent key is empty."""
+    key = message.key()
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else key or ""
+
+
+class Publisher:
+    """Publishes single events outside any transaction: for commands, heartbeats, intake."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings, self._codec = settings, codec
+        self._producer = Producer(producer_config(settings, **{"linger.ms": 5, "message.timeout.ms": 30_000}))
+        self._failed: list[str] = []
+
+    def publish(self, topic: str, key: str, event: Event | None, route: str | None = None, partition: int | None = None) -> None:
+        """Queue one event (None: a tombstone). `route` decides the partition (default: the key)."""
+        value = None if event is None else self._codec.encode(topic, event)
+        where = partition
+        if where is None:
+            where = partition_of(route or key, topic_named(topic).partitions(self._settings.kafka.partitions))
+        send = functools.partial(
+            self._producer.produce, prefixed(self._settings, topic), value, key.encode(), where, on_delivery=self._delivered
+        )
+        try:
+            send()
+        except BufferError:
+            self._producer.poll(1.0)
+            send()
+        self._producer.poll(0)
+
+    def flush(self, timeout: float = 30.0) -> None:
+        """Wait until the broker has it all. Raises MissingPrerequisite if it does not take it."""
+        left = self._producer.flush(timeout)
+        if left or self._failed:
+            reason = self._failed[0] if self._failed else "time ran out"
+            raise MissingPrerequisite(
+                f"{left + len(self._failed)} records were not taken by Kafka at {self._settings.bootstrap} ({reason}).",
+                "Check 'driftline status'; if the topic is unknown, run 'driftline topics apply'.",
+            )
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._failed.append(error.str())
+
+
+def read_whole(
+    settings: Settings, topic: str, each: Callable[[Message], None], timeout: float = 30.0, isolation: str = "read_committed"
+) -> None:
+    """Hand every record of a topic, as it stands now, to `each`. Raises MissingPrerequisite if Kafka does not answer in time."""
+    over = {"enable.partition.eof": True, "isolation.level": isolation}
+    consumer = Consumer(consumer_config(settings, "read-whole", **over))
+    name = prefixed(settings, topic)
+    try:
+        metadata = consumer.list_topics(name, timeout).topics[name]
+        if metadata.error is not None:
+            raise MissingPrerequisite(f"The topic {name} does not exist.", "Run 'driftline topics apply'.")
+        waiting = set(metadata.partitions)
+        consumer.assign([TopicPartition(name, partition, 0) for partition in waiting])
+        while waiting:
+            message = consumer.poll(timeout)
+            if message is None:
+                raise MissingPrerequisite(f"Kafka at {settings.bootstrap} stopped answering.", "Check 'driftline status'.")
+            error = message.error()
+            if error is None:
+                each(message)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
+                waiting.discard(message.partition() or 0)
+    except KafkaException as error:
+        raise unreachable(settings, error) from None
+    finally:
+        consumer.close()
+
+
+def read_table(settings: Settings, topic: str, codec: Codec | None = None) -> dict[str, Event]:
+    """The latest event of each key of a compacted topic. Records that can't be decoded are left out, with a warning."""
+    found: dict[str, Event] = {}
+    decoder = codec or Codec()
+
+    def take(message: Message) -> None:
+        value = value_of(message)
+        if value is None:
+            found.pop(key_of(message), None)
+            return
+        try:
+            found[key_of(message)] = decoder.decode(topic, value)
+        except ValueError as error:
+            log.warning("undecodable_record", topic=topic, offset=message.offset(), reason=str(error))
+
+    read_whole(settings, topic, take)
+    return found

@@ -1,0 +1,105 @@
+"""The small compacted topics that every worker reads whole: grants, inventory, intel, decisions, commands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from infra.core.errors import MissingPrerequisite
+from infra.core.ports import Record
+from infra.core.settings import Settings
+from infra.kafka.client import consumer_config, key_of, prefixed, unreachable, value_of
+from infra.kafka.timestamps import recorded_at
+from schemas.codec import Codec, UndecodableError
+from schemas.events.base import Event
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Table:
+    entries: dict[str, Record]
+    live: dict[str, Event]
+    next_offset: int = 0
+
+
+class GlobalTables:
+    """Reads single-partition topics from their beginning, each worker for itself, and keeps the latest record of every key.
+
+    Bounded by the number of keys; a tombstone is kept as a record so that partitions that have not applied it yet still can.
+    """
+
+    def __init__(self, settings: Settings, topics: tuple[str, ...], codec: Codec) -> None:
+        self._settings, self._codec = settings, codec
+        self._tables = {topic: _Table({}, {}) for topic in topics}
+        self._names = {prefixed(settings, topic): topic for topic in topics}
+        self._consumer: Consumer | None = None
+        if topics:
+            self._consumer = Consumer(consumer_config(settings, "tables", **{"enable.partition.eof": True}))
+            self._consumer.assign([TopicPartition(name, 0, 0) for name in self._names])
+
+    def load(self, timeout: float = 60.0) -> None:
+        """Read every table to its end. Raises MissingPrerequisite if that takes too long."""
+        waiting, deadline = set(self._names), time.monotonic() + timeout
+        while waiting and self._consumer:
+            if time.monotonic() > deadline:
+                raise MissingPrerequisite(
+                    f"The topics {sorted(waiting)} can't be read.", "Run 'driftline topics apply' and check the broker."
+                )
+            try:
+                message = self._consumer.poll(0.5)
+            except KafkaException as error:
+                raise unreachable(self._settings, error) from None
+            if message is not None and self._take(message) and message.topic():
+                waiting.discard(message.topic() or "")
+
+    def poll(self) -> bool:
+        """Take in what has arrived, without waiting. True if a table changed."""
+        changed = False
+        while self._consumer and (messages := self._consumer.consume(500, 0)):
+            for message in messages:
+                changed = not self._take(message) or changed
+        return changed
+
+    def table(self, topic: str) -> Mapping[str, Event]:
+        """The latest event of each key."""
+        return self._tables[topic].live
+
+    def next_offset(self, topic: str) -> int:
+        """The offset after the last record that was taken in."""
+        return self._tables[topic].next_offset
+
+    def since(self, topic: str, offset: int) -> Iterator[Record]:
+        """The latest records at this offset or later, in the order of the log: what a partition has not applied yet."""
+        entries = self._tables[topic].entries.values()
+        yield from sorted((one for one in entries if one.offset >= offset), key=lambda one: one.offset)
+
+    def close(self) -> None:
+        """Close the consumer."""
+        if self._consumer:
+            self._consumer.close()
+
+    def _take(self, message: Message) -> bool:
+        """Take in one message; True if it says that the end of its topic is reached."""
+        error = message.error()
+        if error is not None:
+            return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001  the library's own name for it
+        topic = self._names[message.topic() or ""]
+        table, key, offset = self._tables[topic], key_of(message), message.offset() or 0
+        table.next_offset = offset + 1
+        value = value_of(message)
+        try:
+            event = None if value is None else self._codec.decode(topic, value)
+        except UndecodableError as reason:
+            log.error("undecodable_table_record", topic=topic, offset=offset, key=key, reason=str(reason))
+            return False
+        table.entries[key] = Record(topic, 0, offset, recorded_at(message), key, event)
+        if event is None:
+            table.live.pop(key, None)
+        else:
+            table.live[key] = event
+        return False

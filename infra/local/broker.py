@@ -1,0 +1,141 @@
+"""The embedded Apache Kafka: one KRaft node on loopback, a child process with its data in `data_dir/kafka`.
+
+What happens at a start, in order: Java and jars are found (the jars fetched, the first time), a broker left by a killed run is
+ended, folder and ports are checked, the storage is formatted (the first time), Java runs, the broker answers.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from infra.core.errors import MissingPrerequisite
+from infra.core.settings import Settings
+from infra.local.broker_aot import ensure_cache
+from infra.local.broker_config import HOST, BrokerPlan, java_command, write_files
+from infra.local.broker_process import Child, PidFile, end_stale_broker
+from infra.local.broker_storage import format_storage
+from infra.local.broker_wait import disk_full, require_space, wait_until_ready
+from infra.local.jars import Progress, cache_folder, find_jars
+from infra.local.java import find_java
+
+_log = structlog.get_logger()
+
+STOP_SECONDS = 15.0
+"""A clean stop takes a quarter of a second; a broker that needs longer than this is killed, and recovers at its next start."""
+
+
+def prepare(settings: Settings, progress: Progress | None = None) -> BrokerPlan:
+    """Everything that the broker needs and can be made before it runs: Java, jars (45 MB, once), AOT cache (ten seconds, once).
+
+    Raises MissingPrerequisite with what to do.
+    """
+    folder, logs = settings.data_dir / "kafka", settings.data_dir / "logs"
+    plan = BrokerPlan(
+        java=find_java(settings.broker.java),
+        jars=tuple(find_jars(settings.broker.jars, progress)),
+        folder=folder.absolute(),
+        logs=logs.absolute(),
+        port=settings.broker.port,
+        controller_port=settings.broker.controller_port,
+        heap_mb=settings.broker.heap_mb,
+    )
+    ensure_cache(cache_folder(), plan)
+    return plan
+
+
+class Broker:
+    """Starts, watches and stops the embedded broker; start() works again after a stop or a crash, with the data intact."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._child: Child | None = None
+        self._pid_file = settings.data_dir / "kafka" / "broker.pid"
+
+    def start(self, timeout: float = 30.0, progress: Progress | None = None) -> str:
+        """Start it and return its bootstrap address once it answers; `timeout` is in seconds, without a first preparation.
+
+        Raises MissingPrerequisite (Java, jars, port, disk, storage), Refused (another Driftline runs on this folder) or
+        DriftlineError (it did not get ready), each with what to do.
+        """
+        if self.poll() is None and self._child is not None:
+            return f"{HOST}:{self._settings.broker.port}"
+        plan = prepare(self._settings, progress)
+        end_stale_broker(self._pid_file, plan.properties_file)
+        begun = time.monotonic()
+        _require_ports(plan)
+        try:
+            write_files(plan)
+            require_space(plan)
+            aot = ensure_cache(cache_folder(), plan)
+            flags = (f"-XX:AOTCache={aot}",) if aot else ()
+            format_storage(plan, flags)
+            self._child = Child(java_command(plan, "kafka.Kafka", plan.properties_file, flags=flags), plan.console_file)
+            PidFile.of(self._child.pid).write(self._pid_file)
+        except OSError as error:
+            self.stop()
+            raise _unusable(plan, error) from None
+        try:
+            wait_until_ready(self._child, plan, timeout)
+        except BaseException:
+            self.stop()
+            raise
+        _log.info("broker_ready", bootstrap=plan.bootstrap, pid=self._child.pid, seconds=round(time.monotonic() - begun, 2))
+        return plan.bootstrap
+
+    def poll(self) -> int | None:
+        """The exit status of the broker; None while it runs, and before it was started."""
+        return self._child.poll() if self._child else None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the running broker, else None."""
+        return self._child.pid if self._child and self._child.poll() is None else None
+
+    def stop(self, timeout: float = STOP_SECONDS) -> None:
+        """Stop it cleanly, by force after `timeout` seconds. Does nothing if it does not run."""
+        if self._child is None:
+            return
+        self._child.stop(timeout)
+        self._child = None
+        self._pid_file.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop it."""
+        self.stop()
+
+
+def _require_ports(plan: BrokerPlan) -> None:
+    """Raise MissingPrerequisite if a port can't be had."""
+    for port, setting in ((plan.port, "DRIFTLINE_BROKER__PORT"), (plan.controller_port, "DRIFTLINE_BROKER__CONTROLLER_PORT")):
+        with socket.socket() as trial:
+            # As Java binds: connections of a broker that has just ended (TIME_WAIT) are no obstacle.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((HOST, port))
+            except OSError as error:
+                why = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used ({error.strerror})"
+                raise MissingPrerequisite(
+                    f"Port {port} on {HOST}, which the embedded Kafka needs, {why}.",
+                    f"Free it (`ss -ltnp 'sport = :{port}'` shows who holds it), or choose another with {setting}.",
+                ) from None
+
+
+def _unusable(plan: BrokerPlan, error: OSError) -> MissingPrerequisite:
+    """Why Kafka's folder can't be used, for a person."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return disk_full(plan, 0)
+    return MissingPrerequisite(
+        f"Kafka can't use its folder {plan.folder}: {error.strerror} ({error.filename}).",
+        "Make it writable for this user, or set DRIFTLINE_DATA_DIR to another folder.",
+    )

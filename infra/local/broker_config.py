@@ -1,0 +1,142 @@
+"""What the embedded Kafka is told: server properties, log4j2 configuration, JVM flags. Pure: settings in, text out.
+
+Property names and defaults: Apache Kafka 4.3, "Broker Configs" and "KRaft Configs".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.java import Java
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPlan:
+    """One broker on one folder: `folder` holds its storage and its generated files, `logs` its log files."""
+
+    java: Java
+    jars: tuple[Path, ...]
+    folder: Path
+    logs: Path
+    port: int
+    controller_port: int
+    heap_mb: int
+
+    @property
+    def bootstrap(self) -> str:
+        """What clients connect to."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def storage(self) -> Path:
+        """Kafka's own log directory."""
+        return self.folder / "data"
+
+    @property
+    def properties_file(self) -> Path:
+        """The generated server.properties."""
+        return self.folder / "server.properties"
+
+    @property
+    def log_file(self) -> Path:
+        """Kafka's log, bounded by log4j2."""
+        return self.logs / "broker.log"
+
+    @property
+    def console_file(self) -> Path:
+        """What the JVM itself writes, of the last start only."""
+        return self.logs / "broker-console.log"
+
+
+def server_properties(plan: BrokerPlan) -> str:
+    """The broker's configuration: one KRaft node, loopback only, small, quiet at rest."""
+    properties: dict[str, object] = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@{HOST}:{plan.controller_port}",
+        "listeners": f"PLAINTEXT://{HOST}:{plan.port},CONTROLLER://{HOST}:{plan.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{plan.port}",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": plan.storage,
+        "auto.create.topics.enable": "false",
+        "message.max.bytes": 8 << 20,
+        # One node: nothing to replicate, and few coordinators' partitions to load at a start.
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 12,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 4,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "share.coordinator.state.topic.num.partitions": 1,
+        # A laptop may be off for longer than the default of 7 days, and must then go on where it was.
+        "offsets.retention.minutes": 365 * 24 * 60,
+        # A killed role's successor waits for neither the group nor the dead role's transaction.
+        "group.initial.rebalance.delay.ms": 0,
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
+        # Small: the cleaner's map alone takes 128 MB of heap by default.
+        "log.cleaner.dedupe.buffer.size": 16 << 20,
+        "log.cleaner.io.buffer.size": 1 << 20,
+        "num.network.threads": 2,
+        "num.io.threads": 4,
+        "background.threads": 2,
+        "num.recovery.threads.per.data.dir": 2,
+        # After a crash the controller refuses the restarted broker until the old session ends (9 s by default).
+        "broker.session.timeout.ms": 3000,
+        "broker.heartbeat.interval.ms": 1000,
+        # Quiet: these records keep the standby controllers of a larger quorum up to date.
+        "metadata.max.idle.interval.ms": 5000,
+    }
+    return "".join(f"{name}={value}\n" for name, value in properties.items())
+
+
+LOG4J2 = """<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="error" shutdownHook="disable">
+  <Appenders>
+    <RollingFile name="File" fileName="${sys:driftline.log}" filePattern="${sys:driftline.log}.%i">
+      <PatternLayout pattern="%d{ISO8601} %p %m (%c{1})%n"/>
+      <SizeBasedTriggeringPolicy size="5 MB"/>
+      <DefaultRolloverStrategy max="2"/>
+    </RollingFile>
+  </Appenders>
+  <Loggers><Root level="info"><AppenderRef ref="File"/></Root></Loggers>
+</Configuration>
+"""
+
+
+def java_command(plan: BrokerPlan, *arguments: str | Path, flags: tuple[str, ...] = ()) -> list[str]:
+    """The command that runs a class of Kafka, `arguments`, with the plan's log configuration and JVM `flags`.
+
+    The class path and the flags that an AOT cache depends on are the same for every command.
+    """
+    quiet = ["--enable-native-access=ALL-UNNAMED"]  # compression libraries are native
+    if plan.java.major >= 24:
+        quiet.append("--sun-misc-unsafe-memory-access=allow")
+    return [
+        str(plan.java.executable),
+        f"-Xmx{plan.heap_mb}m",
+        "-XX:+UseSerialGC",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-XX:-UsePerfData",
+        f"-XX:ErrorFile={plan.logs / 'broker-crash.log'}",
+        *quiet,
+        *flags,
+        "-Djava.awt.headless=true",
+        "-Dlog4j2.disableJmx=true",
+        f"-Dlog4j2.configurationFile={plan.folder / 'log4j2.xml'}",
+        f"-Ddriftline.log={plan.log_file}",
+        "-cp",
+        ":".join(str(jar) for jar in plan.jars),
+        *(str(argument) for argument in arguments),
+    ]
+
+
+def write_files(plan: BrokerPlan) -> None:
+    """Write the generated files; they follow the settings at every start. Raises OSError."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    plan.logs.mkdir(parents=True, exist_ok=True)
+    plan.properties_file.write_text(server_properties(plan))
+    (plan.folder / "log4j2.xml").write_text(LOG4J2)

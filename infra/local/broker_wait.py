@@ -1,0 +1,62 @@
+"""Waits until a started broker answers, and says in a sentence why it did not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+
+from infra.core.errors import DriftlineError, MissingPrerequisite
+from infra.local.broker_config import HOST, BrokerPlan
+from infra.local.broker_process import Child
+from infra.local.broker_ready import answers
+
+NEEDED_MB = 200
+"""Least free space: segments' indexes and one batch of everything."""
+
+_PAUSE = 0.02
+
+
+def wait_until_ready(child: Child, plan: BrokerPlan, timeout: float) -> None:
+    """Return when the broker answers a metadata request. Raises DriftlineError if it ends or is not ready in `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not answers(HOST, plan.port):
+        if child.poll() is not None:
+            raise why_it_ended(plan)
+        if time.monotonic() > deadline:
+            raise DriftlineError(f"Kafka was not ready after {timeout:.0f} s.", f"Look into {plan.log_file}.")
+        time.sleep(_PAUSE)
+
+
+def require_space(plan: BrokerPlan, needed_mb: int = NEEDED_MB) -> None:
+    """Raise MissingPrerequisite if the disk of the broker's folder is nearly full."""
+    free_mb = shutil.disk_usage(plan.folder).free >> 20
+    if free_mb < needed_mb:
+        raise disk_full(plan, free_mb)
+
+
+def disk_full(plan: BrokerPlan, free_mb: int) -> MissingPrerequisite:
+    """The error for a disk without space."""
+    return MissingPrerequisite(
+        f"The disk is full: {plan.folder} has {free_mb} MB left, Kafka needs at least {NEEDED_MB} MB.",
+        "Free some space, or set DRIFTLINE_DATA_DIR to a folder on a larger disk.",
+    )
+
+
+def why_it_ended(plan: BrokerPlan) -> DriftlineError:
+    """The reason in the logs of a broker that ended during its start, as an error for a person."""
+    written = "".join(path.read_text(errors="replace")[-20_000:] for path in (plan.log_file, plan.console_file) if path.is_file())
+    free_mb = shutil.disk_usage(plan.folder).free >> 20
+    if "No space left on device" in written or free_mb < 1:
+        return disk_full(plan, free_mb)
+    if "Address already in use" in written:
+        return MissingPrerequisite(
+            f"Port {plan.port} or {plan.controller_port} was taken while Kafka started.",
+            "Free them, or set DRIFTLINE_BROKER__PORT and DRIFTLINE_BROKER__CONTROLLER_PORT.",
+        )
+    if re.search(r"OutOfMemoryError|Could not reserve enough space", written):
+        return MissingPrerequisite(f"Kafka had too little memory with a heap of {plan.heap_mb} MB.", "Raise DRIFTLINE_BROKER__HEAP_MB.")
+    reasons = re.findall(r"^(?:Caused by: |.*(?:ERROR|FATAL) ).*|^Error: .*", written, re.MULTILINE)
+    return DriftlineError(
+        f"Kafka ended while it started: {reasons[-1] if reasons else 'it gave no reason'}.", f"Look into {plan.log_file}."
+    )

@@ -1,0 +1,159 @@
+"""The lab for machines without root or namespaces: a few services on high ports of 127.0.0.1, run as the ordinary user.
+
+Real daemons where they are installed, servers from Python's standard library for the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from infra.core.errors import MissingPrerequisite
+from infra.local.lab.certificates import Certificate, certificate
+from infra.local.lab.plan import CERTIFICATES, Kind, Service
+from infra.local.lab.recipes import RECIPES, Recipe, Site
+from infra.local.lab.services import Daemons, Place
+from infra.local.lab.truth import PLAIN, PROGRAMS, ServiceTruth, truth
+from infra.local.packages import missing
+
+log = structlog.get_logger()
+ADDRESS = "127.0.0.1"
+# kind, port, certificate, in the order of their ports
+SERVICES: tuple[tuple[Kind, str | None], ...] = (
+    ("http", None), ("https", "expired"), ("redis", None), ("memcached", None), ("mqtt", None), ("ftp", None), ("telnet", None),
+)  # fmt: skip
+
+
+class LoopbackLab:
+    """The same face as `Lab`. Ports are `first_port` and the six that follow; they stay the same from run to run."""
+
+    interface = "lo"
+
+    def __init__(self, data_dir: Path, first_port: int = 15080) -> None:
+        self._folder = data_dir / "loopback-lab"
+        self._run = self._folder / "run"
+        everything = [Service("loopback", kind, first_port + at, name) for at, (kind, name) in enumerate(SERVICES)]
+        self._all = tuple(one for one in everything if one.kind in PLAIN or _uses_daemon(one.kind))
+        self._services: tuple[Service, ...] = ()
+        self._daemons: Daemons | None = None
+
+    @staticmethod
+    def prerequisites() -> list[str]:
+        """What stands in the way, in sentences."""
+        return [] if shutil.which("setpriv") else ["The program setpriv (package util-linux) is missing."]
+
+    def up(self) -> None:
+        """Start every service but telnet; returns when all listen. Raises MissingPrerequisite where a port is in use."""
+        if problems := self.prerequisites():
+            raise MissingPrerequisite(" ".join(problems), "Install it.")
+        for service in self._all:
+            _refuse_if_taken(service.port)
+        self._daemons = Daemons(Place(self._run, self._command))
+        wanted = tuple(one for one in self._all if one.kind != "telnet")
+        try:
+            self._daemons.start(self._recipes(wanted))
+        except BaseException:
+            self.down()
+            raise
+        self._services = wanted
+        log.info("loopback_lab_up", ports=self.ports())
+
+    def change(self) -> None:
+        """Open telnet, close FTP, swap the certificate. A second call does nothing."""
+        if self._daemons is None:
+            raise RuntimeError("the lab is not up")
+        kept = (replace(one, certificate="expiring") if one.certificate else one for one in self._all)
+        wanted = tuple(one for one in kept if one.kind != "ftp")
+        self._daemons.stop(one.name for one in self._services if one not in wanted)
+        self._daemons.start(self._recipes(one for one in wanted if one not in self._services))
+        self._services = wanted
+
+    def down(self) -> None:
+        """Stop everything. May be called any number of times."""
+        if self._daemons is not None:
+            self._daemons.stop_all()
+            self._daemons = None
+        self.clean()
+
+    def clean(self) -> None:
+        """Remove the daemons' files. Their processes end with the one that started them."""
+        shutil.rmtree(self._run, ignore_errors=True)
+
+    def networks(self) -> list[str]:
+        """What a grant has to cover."""
+        return [f"{ADDRESS}/32"]
+
+    def targets(self) -> list[str]:
+        """What a campaign should name."""
+        return self.networks()
+
+    def hosts(self) -> list[str]:
+        """The one address that answers."""
+        return [ADDRESS]
+
+    def ports(self) -> list[int]:
+        """The ports to look at, those that `change` opens included."""
+        return [one.port for one in self._all]
+
+    def truth(self) -> list[ServiceTruth]:
+        """What a correct scan finds now."""
+        certificates = {one.certificate: self._certificate(one.certificate) for one in self._services if one.certificate}
+        plain = [one.kind for one in self._services if not _uses_daemon(one.kind)]
+        return truth(self._services, {"loopback": (ADDRESS,)}, certificates, plain)
+
+    def _certificate(self, name: str) -> Certificate:
+        return certificate(self._folder / "keys", CERTIFICATES[name], datetime.now(UTC))
+
+    def _recipes(self, services: Iterable[Service]) -> list[tuple[Service, Recipe]]:
+        made = []
+        for one in services:
+            found = self._certificate(one.certificate) if one.certificate else None
+            site = Site((ADDRESS,), str(self._run / one.name), found)
+            made.append((one, RECIPES[one.kind](one, site) if _uses_daemon(one.kind) else _plain(one, site)))
+        return made
+
+    def _command(self, service: Service, recipe: Recipe) -> list[str]:
+        del service
+        return ["setpriv", "--pdeathsig=KILL", *recipe.argv]
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.down()
+
+
+def _uses_daemon(kind: Kind) -> bool:
+    """Whether the real daemon can run here. Some change user as root, which would let them outlive us; vsftpd always wants root."""
+    if kind not in PROGRAMS or kind == "ftp" or (os.geteuid() == 0 and kind in ("memcached", "mqtt")):
+        return False
+    return not missing({kind: PROGRAMS[kind][1][0]})
+
+
+def _plain(service: Service, site: Site) -> Recipe:
+    files, paths = {}, ()
+    if site.certificate:
+        files = {"tls.pem": site.certificate.pem, "tls.key": site.certificate.key_pem}
+        paths = (f"{site.folder}/tls.pem", f"{site.folder}/tls.key")
+    argv = (sys.executable, "-m", "infra.local.lab.plain_services", service.kind, ADDRESS, str(service.port), *paths)
+    return Recipe(argv, files)
+
+
+def _refuse_if_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError as error:
+            raise MissingPrerequisite(f"Port {port} of {ADDRESS} is in use ({error.strerror}).", "End what uses it.") from None

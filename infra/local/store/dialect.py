@@ -1,0 +1,227 @@
+"""Reading ClickHouse's HTTP requests: what a statement is, what may be asked of it, which format answers it. Pure.
+
+Source: https://clickhouse.com/docs/interfaces/http, and for the tokens the rules of ClickHouse's own lexer (src/Parsers/Lexer.cpp).
+The engine enforces what a reader may do (`readonly = 1`, no grant on any source); this module refuses what the embedded
+engine does before or beside those checks: `file()` as a scalar function, `INTO OUTFILE`, `KILL QUERY`, statements in a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["read", "insert", "other"]
+
+
+class Rejected(Exception):
+    """This endpoint does not run the statement. `code` is ClickHouse's number for the error, `status` the HTTP status."""
+
+    def __init__(self, code: int, message: str, status: int = 500) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+SYNTAX_ERROR, ACCESS_DENIED, READONLY, NOT_IMPLEMENTED = 62, 497, 164, 48
+
+MAX_STATEMENT = 1 << 20
+
+_READ_VERBS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"})
+# A session's state would be lost with the request's handle, so statements that only make sense in a session are refused.
+_SESSION_VERBS = frozenset({"SET", "USE", "BEGIN", "COMMIT", "ROLLBACK"})
+# Names that no reader may use in any spelling: `file` reads any file as a scalar function, `python` the interpreter's variables.
+_READER_BANNED = frozenset({"file", "python", "stack_trace"})
+
+# What a reader may set for one query; numbers are capped by the endpoint's limits.
+READER_LIMITS = frozenset({"max_execution_time", "max_result_rows", "max_result_bytes", "max_memory_usage"})
+READER_SETTINGS = READER_LIMITS | {
+    "max_rows_to_read", "max_threads", "final", "join_use_nulls", "session_timezone", "date_time_output_format", "extremes",
+    "output_format_json_quote_64bit_integers", "output_format_json_quote_denormals", "output_format_json_named_tuples_as_objects",
+    "output_format_arrow_string_as_string", "output_format_arrow_compression_method", "output_format_native_encode_types_in_binary_format",
+    "date_time_input_format", "cast_string_to_dynamic_use_inference", "add_http_cors_header", "log_comment",
+}  # fmt: skip
+
+# Parameters of the transport itself. They never reach the engine.
+TRANSPORT = frozenset({
+    "query", "database", "default_format", "user", "password", "query_id", "quota_key", "session_id", "session_timeout", "session_check",
+    "compress", "decompress", "wait_end_of_query", "client_protocol_version", "role", "buffer_size", "enable_http_compression",
+    "http_zlib_compression_level", "send_progress_in_http_headers", "http_headers_progress_interval_ms", "readonly", "stacktrace",
+    "cancel_http_readonly_queries_on_client_close", "http_write_exception_in_output_format", "close_session", "framing",
+})  # fmt: skip
+
+_TOKEN = re.compile(
+    rb"""(?P<space>\s+)
+    |(?P<comment>--[^\n]*|\#[ !][^\n]*|/\*.*?\*/)
+    |(?P<string>'(?:[^'\\]++|\\.|'')*+')
+    |(?P<quoted>`(?:[^`\\]++|\\.|``)*+`|"(?:[^"\\]++|\\.|"")*+")
+    |(?P<word>[A-Za-z0-9_]+)
+    |(?P<mark>[^'"`])""",
+    re.VERBOSE | re.DOTALL,
+)
+_SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement, ready for the engine.
+
+    `sql` has no output or input FORMAT clause of an INSERT with data; `data` are that INSERT's rows in `format`. For anything
+    else `format` is the format of the answer.
+    """
+
+    kind: Kind
+    verb: str
+    sql: bytes
+    format: str
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: bytes
+    start: int
+    end: int
+    depth: int
+
+
+def _tokens(text: bytes) -> Iterator[_Token]:
+    """Tokens without spaces and comments. Raises Rejected for a quote that is never closed."""
+    position = depth = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise Rejected(SYNTAX_ERROR, f"A quote that is opened at byte {position} is never closed.")
+        kind, raw = match.lastgroup or "mark", match.group()
+        if raw == b"(":
+            depth += 1
+        elif raw == b")":
+            depth -= 1
+        if kind not in {"space", "comment"}:
+            yield _Token(kind, raw, match.start(), match.end(), depth)
+        position = match.end()
+
+
+def parse(text: bytes, default_format: str = "TabSeparated") -> Statement:
+    """Read one request's text: the `query` parameter, a newline and the body. Raises Rejected."""
+    verb = _verb(text)
+    if not verb:
+        raise Rejected(SYNTAX_ERROR, "The request holds no statement: send it as the body, or as the parameter `query`.")
+    if verb in _SESSION_VERBS:
+        raise Rejected(
+            NOT_IMPLEMENTED, f"{verb} needs a session, and this endpoint keeps none: send settings and the database with each request."
+        )
+    if verb == "INSERT":
+        return _parse_insert(text)
+    return _parse_plain(text, verb, default_format)
+
+
+def _verb(text: bytes) -> str:
+    for token in _tokens(text):
+        if token.text != b"(":
+            return token.text.decode("utf-8", "replace").upper()
+    return ""
+
+
+def _parse_insert(text: bytes) -> Statement:
+    """Split `INSERT INTO t (…) SETTINGS … FORMAT X` from its rows. VALUES and SELECT are the engine's own business."""
+    format_at: _Token | None = None
+    for token in _tokens(text):
+        if token.depth or token.kind != "word":
+            continue
+        if format_at is not None:
+            name = token.text.decode()
+            if name.upper() == "VALUES":
+                break
+            return Statement("insert", "INSERT", text[: format_at.start], name, _after_format(text, token.end))
+        word = token.text.upper()
+        if word in {b"VALUES", b"SELECT", b"WITH"}:
+            break
+        if word == b"INFILE":
+            raise Rejected(ACCESS_DENIED, "FROM INFILE is not supported here: send the rows as the body.", 403)
+        if word == b"FORMAT":
+            format_at = token
+    return Statement("insert", "INSERT", text, "TabSeparated")
+
+
+def _after_format(text: bytes, position: int) -> bytes:
+    """The rows behind a FORMAT clause start after its line, or after the spaces where there is no newline."""
+    rest = text[position:].lstrip(b" \t\f;")
+    return rest.removeprefix(b"\r").removeprefix(b"\n")
+
+
+def _parse_plain(text: bytes, verb: str, default_format: str) -> Statement:
+    """A statement whose whole text goes to the engine: find its output format, refuse INTO OUTFILE and a second statement."""
+    if b"\0" in text or len(text) > MAX_STATEMENT:
+        raise Rejected(SYNTAX_ERROR, f"A statement holds no zero byte and at most {MAX_STATEMENT} bytes.")
+    format_name, previous, ended = default_format, b"", -1
+    for token in _tokens(text):
+        if ended >= 0 and token.text != b";":
+            raise Rejected(SYNTAX_ERROR, "One request runs one statement: multi-statements are not allowed.")
+        word = token.text.upper() if token.kind == "word" else token.text
+        if word == b";" and ended < 0:
+            ended = token.start
+        if word == b"OUTFILE" and previous == b"INTO":
+            raise Rejected(ACCESS_DENIED, "INTO OUTFILE is not supported here: take the rows from the answer.", 403)
+        if previous == b"FORMAT" and token.kind == "word" and not token.depth:
+            format_name = token.text.decode()
+        previous = word
+    sql = text if ended < 0 else text[:ended]
+    return Statement("read" if verb in _READ_VERBS else "other", verb, sql, format_name)
+
+
+def check_reader(statement: Statement) -> None:
+    """Refuse what a request without the writer's token may not run. Raises Rejected."""
+    if statement.kind != "read":
+        raise Rejected(READONLY, f"{statement.verb} needs the writer's token: without it this endpoint only reads.", 403)
+    for token in _tokens(statement.sql):
+        if token.kind == "mark" and (token.text == b"$" or token.text >= b"\x80"):
+            raise Rejected(SYNTAX_ERROR, "Without the writer's token only plain ASCII may stand outside quotes, and no heredoc.")
+        if token.kind == "quoted" and b"\\" in token.text:
+            raise Rejected(SYNTAX_ERROR, "Without the writer's token a quoted name may hold no backslash.")
+        if token.kind in {"word", "quoted"} and token.text.strip(b'`"').decode("utf-8", "replace").lower() in _READER_BANNED:
+            raise Rejected(ACCESS_DENIED, f"The name {token.text.decode('utf-8', 'replace')} needs the writer's token.", 403)
+
+
+def settings_of(parameters: Mapping[str, str], reader: bool, limits: Mapping[str, int]) -> dict[str, str]:
+    """The engine settings among a request's parameters, under `limits` (setting → most that it may be; 0 means no limit asked).
+
+    A reader's limits are always set, and its own values only lower them. Raises Rejected for a setting that it may not touch.
+    """
+    settings: dict[str, str] = {name: str(most) for name, most in limits.items()}
+    for name, value in parameters.items():
+        if name in TRANSPORT or name.startswith("param_"):
+            continue
+        if not _SETTING_NAME.fullmatch(name):
+            raise Rejected(115, f"{name!r} is no setting.", 404)
+        if reader and name not in READER_SETTINGS:
+            raise Rejected(READONLY, f"Cannot modify '{name}' setting in readonly mode.")
+        if name in limits:
+            value = str(_lower(name, value, limits[name]))
+        settings[name] = value
+    return settings
+
+
+def _lower(name: str, value: str, most: int) -> int:
+    try:
+        asked = int(float(value))
+    except (ValueError, OverflowError):
+        raise Rejected(27, f"The setting {name} takes a number, not {value!r}.") from None
+    return min(asked, most) if asked > 0 else most
+
+
+def bound_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
+    """`param_x=…` as the engine takes it: name → value in ClickHouse's escaped text form."""
+    return {name[6:]: value for name, value in parameters.items() if name.startswith("param_")}
+
+
+def quote(text: str) -> str:
+    """A string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def quote_name(text: str) -> str:
+    """A quoted identifier."""
+    return "`" + text.replace("\\", "\\\\").replace("`", "\\`") + "`"

@@ -1,0 +1,1 @@
+"""Correlate: what changed, joined with inventory and intelligence, judged by rules into exposures."""

@@ -1,0 +1,1 @@
+"""The built-in rules, a module a family; `processors.correlate.catalogue` lists them."""

@@ -1,0 +1,88 @@
+"""What crosses the wire in the clear, or under protocols that are no longer fit."""
+
+from __future__ import annotations
+
+from processors.correlate.contract import Judgement, Rule, ServiceFacts
+
+PLAINTEXT = {"telnet": (70, 50, 90), "rlogin": (70, 50, 90), "rsh": (70, 50, 90), "login": (70, 50, 90), "shell": (70, 50, 90)}
+WEAKER = {"ftp": (42, 20, 65), "pop3": (42, 20, 65), "imap": (42, 20, 65)}
+TLS_PORTS = (443, 8443, 9443)
+
+
+def plaintext_login(facts: ServiceFacts) -> Judgement | None:
+    """A protocol that sends passwords in the clear, by its identified name (not by the port alone)."""
+    service = facts.service
+    risks = (PLAINTEXT | WEAKER).get(service.service.lower())
+    if risks is None or service.tls is not None:
+        return None
+    name = service.service.lower().upper() if service.service.lower() in WEAKER else service.service.lower()
+    return Judgement(
+        f"{name.capitalize() if name.islower() else name} sends passwords in the clear",
+        "Whoever can listen on the way reads user names and passwords, and can take the session over.",
+        "Replace it with an encrypted protocol: SSH or SFTP for logins and files, IMAPS, POP3S or FTPS where the protocol must stay.",
+        base=risks[0],
+        floor=risks[1],
+        ceiling=risks[2],
+        saw=f"{service.service.lower()} without TLS on port {service.port}, {facts.label}",
+    )
+
+
+def outdated_tls(facts: ServiceFacts) -> Judgement | None:
+    """TLS 1.0 or 1.1, or SSL, is still accepted."""
+    tls = facts.service.tls
+    if tls is None or not tls.outdated:
+        return None
+    ssl = any(version.startswith("SSL") for version in tls.outdated)
+    return Judgement(
+        "Outdated TLS versions are accepted",
+        "TLS 1.0, TLS 1.1 and SSL have known weaknesses; they are deprecated and forbidden by most security standards.",
+        "Accept only TLS 1.2 and 1.3.",
+        base=50 if ssl else 40,
+        floor=20,
+        ceiling=65,
+        saw=f"accepts {', '.join(sorted(tls.outdated))}",
+        proven=True,
+    )
+
+
+def plain_http(facts: ServiceFacts) -> Judgement | None:
+    """HTTP in the clear that does not lead on to HTTPS."""
+    service = facts.service
+    if service.http is None or service.tls is not None or service.http.location.lower().startswith("https://"):
+        return None
+    login = service.http.status == 401 and "basic" in service.http.headers.get("www-authenticate", "").lower()
+    return Judgement(
+        "A login over plain HTTP" if login else "A web service is offered over plain HTTP",
+        "Whoever can listen on the way reads the passwords that are sent to it."
+        if login
+        else "What is sent can be read and changed on the way, and a user is not told.",
+        "Serve it over HTTPS and redirect HTTP there (with Strict-Transport-Security, RFC 6797).",
+        base=50 if login else 18,
+        floor=30 if login else 5,
+        ceiling=70 if login else 40,
+        saw=f"HTTP {service.http.status} on port {service.port} without TLS or a redirect to it",
+        proven=True,
+    )
+
+
+RULES = (
+    Rule(
+        "plaintext-login",
+        "CWE-319; CIS Controls v8, 4.6",
+        "Telnet, rlogin, rsh, FTP, POP3 or IMAP, as identified by the service's own answer, without TLS.",
+        plaintext_login,
+        covers=("management-reachable",),
+    ),
+    Rule(
+        "tls-outdated",
+        "RFC 8996; NIST SP 800-52r2, 3.1; CWE-327",
+        "A handshake with TLS 1.1 or older succeeded.",
+        outdated_tls,
+    ),
+    Rule(
+        "plain-http",
+        "CWE-319; OWASP Transport Layer Security Cheat Sheet",
+        "A web service without TLS that does not redirect to HTTPS; with a Basic login it weighs more.",
+        plain_http,
+    ),
+)

@@ -1,0 +1,111 @@
+"""Granted pieces cut into units of work: at most one subnet, one grant, and no more than a unit's time at its budget. Pure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import TypeVar
+
+from processors.plan.planning import Limits, Piece, Plan
+from processors.plan.space import text_of
+from schemas.events.targets import PinnedName, TargetRequest, WorkUnit
+from schemas.ids import content_id
+from schemas.portset import ranges, show_ports
+
+T = TypeVar("T")
+MOST_ADDRESSES = 256
+MOST_UNITS = 50_000
+# The other half of a unit's time is kept for naming the services that answered and for the path.
+SWEEP_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How big units under one grant may be, and their budgets."""
+
+    addresses: int
+    ports: int
+    packets_per_second: int
+    per_host_per_second: int
+
+
+def run_id_of(request: TargetRequest) -> str:
+    """The run of a request: the same however often the request arrives."""
+    return content_id("run", request.request_id)
+
+
+def shape_of(piece: Piece, limits: Limits) -> Shape:
+    """The largest units that end in time. Addresses are divided before ports, so that a host's services stay in one unit."""
+    intensity = piece.entry.grant.intensity
+    rate = min(intensity.packets_per_second, limits.packets_per_second)
+    host_rate = min(intensity.per_host_per_second, limits.per_host_per_second)
+    seconds = limits.unit_seconds * SWEEP_SHARE
+    probes, host_probes = (max(1, int(one * seconds / limits.attempts)) for one in (rate, host_rate))
+    ports = -(-len(piece.ports) // -(-len(piece.ports) // min(len(piece.ports), host_probes, probes)))
+    return Shape(max(1, min(MOST_ADDRESSES, probes // ports)), ports, rate, host_rate)
+
+
+def too_much(plan: Plan, limits: Limits) -> str | None:
+    """Why a plan is more than one request may ask for, or None."""
+    count = 0
+    for piece in plan.pieces:
+        shape = shape_of(piece, limits)
+        groups = -(-len(piece.ports) // shape.ports)
+        count += sum(groups * -(-sum(part.size for part in parts) // shape.addresses) for _, parts in piece.where.by_subnet())
+    if count > MOST_UNITS:
+        return f"the request would be {count} units of work at its grants' intensity, the limit is {MOST_UNITS}: push it in parts"
+    return None
+
+
+def units(request: TargetRequest, plan: Plan, planned_at: datetime, limits: Limits) -> Iterator[WorkUnit]:
+    """The units of a plan, one by one, in an order and with ids that depend on nothing but request, plan and settings."""
+    run_id = run_id_of(request)
+    start = max(planned_at, request.not_before) if request.not_before else planned_at
+    for piece in plan.pieces:
+        grant, shape = piece.entry.grant, shape_of(piece, limits)
+        build = functools.partial(
+            WorkUnit,
+            run_id=run_id,
+            campaign_id=request.campaign_id,
+            zone=request.zone,
+            probes=request.probes,
+            grant_id=grant.grant_id,
+            grant_revision=grant.revision,
+            packets_per_second=shape.packets_per_second,
+            per_host_per_second=shape.per_host_per_second,
+            cause=request.cause,
+            planned_at=planned_at,
+            not_before=request.not_before,
+            expires_at=start + limits.valid,
+        )
+        groups = [(ports, show_ports(ports)) for ports in map(ranges, evenly(sorted(piece.ports), shape.ports))]
+        for subnet, addresses in subnets(piece):
+            for some in evenly(addresses, shape.addresses):
+                pinned = pinned_in(some, plan)
+                for ports, shown in groups:
+                    unit_id = content_id("unit", run_id, grant.grant_id, ",".join(some), shown)
+                    yield build(unit_id=unit_id, subnet=subnet, addresses=tuple(some), names=pinned, tcp_ports=ports)
+
+
+def subnets(piece: Piece) -> Iterator[tuple[str, list[str]]]:
+    """The subnets of a piece and the addresses in each, as text."""
+    for subnet, parts in piece.where.by_subnet():
+        numbers = chain.from_iterable(range(part.first, part.last + 1) for part in parts)
+        yield subnet, [text_of(parts[0].version, number) for number in numbers]
+
+
+def pinned_in(addresses: Sequence[str], plan: Plan) -> tuple[PinnedName, ...]:
+    """The names that stand for some of these addresses in this run."""
+    names = plan.names or {}
+    return tuple(PinnedName(name=name, address=one) for one in addresses for name in names.get(one, ())) if names else ()
+
+
+def evenly(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """The items in the fewest groups of at most `most`, the groups as equal as can be."""
+    groups = -(-len(items) // most)
+    for number in range(groups):
+        yield items[number * len(items) // groups : (number + 1) * len(items) // groups]
+

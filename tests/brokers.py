@@ -1,0 +1,33 @@
+"""Starts a real Kafka for tests, on free ports and in a folder of the test."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from infra.core.settings import BrokerSettings, Settings
+from infra.local.broker import Broker
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that are free now, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def broker_settings(tmp_path: Path) -> Settings:
+    """Settings for a broker of its own: data under `tmp_path`, free ports."""
+    port, controller_port = free_ports(2)
+    return Settings(data_dir=tmp_path, broker=BrokerSettings(port=port, controller_port=controller_port, heap_mb=384))
+
+
+@contextmanager
+def running_broker(tmp_path: Path) -> Iterator[str]:
+    """A real Kafka with its data under `tmp_path`; gives the bootstrap address, and stops it at the end."""
+    with Broker(broker_settings(tmp_path)) as broker:
+        yield broker.start()

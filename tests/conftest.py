@@ -1,0 +1,19 @@
+"""Fixtures for all tests. A folder's own fixtures stand in its own conftest.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.brokers import running_broker
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of one real Kafka for the whole session, started when the first test asks for it.
+
+    It is shared: a test makes its own topics, groups and transactional ids, with a prefix of its own.
+    """
+    with running_broker(tmp_path_factory.mktemp("kafka")) as bootstrap:
+        yield bootstrap
