@@ -28,6 +28,7 @@ class Telemetry:
         self.emitted = Counter("driftline_emitted", "Records put out", ["role"], registry=self.registry)
         self.discarded = Counter("driftline_discarded", "Records put aside", ["role", "stage"], registry=self.registry)
         self.lag = Gauge("driftline_lag", "Records that wait", ["role"], registry=self.registry)
+        self.roles: set[str] = set()
         self.beats: dict[str, float] = {}
         self.ready: set[str] = set()
         self.errors: dict[str, str] = {}
@@ -48,7 +49,7 @@ class Telemetry:
                 "lag": self.lag.labels(role)._value.get(),  # noqa: SLF001
                 "last_error": self.errors.get(role, ""),
             }
-            for role in self.beats
+            for role in sorted(self.roles | set(self.beats))
         }
         return {"started": self.started, "healthy": self.healthy(), "roles": roles}
 
@@ -97,7 +98,7 @@ def serve(port: int, telemetry: Telemetry = TELEMETRY) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            ready = bool(telemetry.beats) and set(telemetry.beats) <= telemetry.ready
+            ready = bool(telemetry.roles) and telemetry.roles <= telemetry.ready
             answers: dict[str, Callable[[], tuple[int, str, bytes]]] = {
                 "/healthz": lambda: (200 if telemetry.healthy() else 503, "text/plain", b"ok\n"),
                 "/readyz": lambda: (200 if ready else 503, "text/plain", b"ready\n" if ready else b"not ready\n"),

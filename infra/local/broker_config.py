@@ -102,7 +102,7 @@ LOG4J2 = """<?xml version="1.0" encoding="UTF-8"?>
       <DefaultRolloverStrategy max="2"/>
     </RollingFile>
   </Appenders>
-  <Loggers><Root level="info"><AppenderRef ref="File"/></Root></Loggers>
+  <Loggers><Root level="warn"><AppenderRef ref="File"/></Root></Loggers>
 </Configuration>
 """
 

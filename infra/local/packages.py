@@ -46,9 +46,14 @@ class Cost:
     disk: str
 
 
+def environment() -> dict[str, str]:
+    """Our environment with the folders in PATH where Debian keeps daemons, which an ordinary user's PATH lacks."""
+    return {**os.environ, "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"}
+
+
 def missing(wanted: Mapping[str, str]) -> list[str]:
-    """The packages whose program is not found on PATH or in the system folders, in the order given."""
-    path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+    """The packages whose program is not found, in the order given."""
+    path = environment()["PATH"]
     return [package for package, program in wanted.items() if shutil.which(program, path=path) is None]
 
 
@@ -56,7 +61,7 @@ def cost(packages: Iterable[str]) -> Cost | None:
     """Ask apt what installing would take, without doing it. None where apt does not know (no apt, no package lists)."""
     command = ["apt-get", "install", "--assume-no", "--no-install-recommends", *packages]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env={**environment(), "LC_ALL": "C"}, timeout=120, check=False)
     except OSError:
         return None
     return parse_cost(done.stdout)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from infra.core.settings import PlannerSettings, ScannerSettings
-from processors.plan.space import Space, space, space_of
+from processors.plan.space import Space, space, space_of, text_of
 from schemas.events.base import PortRange
 from schemas.events.targets import Refusal, TargetRequest
 from schemas.portset import expand, parse_ports, ranges, show_ports
@@ -107,7 +107,7 @@ def objection(request: TargetRequest, limits: Limits, now: datetime) -> str | No
 
 def names_in(request: TargetRequest) -> list[str]:
     """The names among a request's targets, which must be resolved before it is planned."""
-    found = {}
+    found: dict[str, None] = {}
     for target in request.targets:
         try:
             parsed = parse_target(target)
@@ -192,15 +192,15 @@ def _read(
     for text in targets:
         try:
             parsed = parse_target(text)
+            spans = [span_of(one) for one in resolved.get(parsed.text, ())] if isinstance(parsed, HostName) else [parsed]
         except ValueError as error:
             refused.append(Refusal(target=show(text), reason=str(error)))
             continue
-        if isinstance(parsed, HostName):
-            addresses = resolved.get(parsed.text, ())
-            one, reason = space(span_of(address) for address in addresses), None if addresses else "the name does not resolve"
-        else:
-            one, reason = Space((parsed,)), too_many(parsed, limits.max_addresses)
-        if reason is None and total + one.size > limits.max_addresses:
+        one = space(spans)
+        reason = next(filter(None, (too_many(span, limits.max_addresses) for span in spans)), None)
+        if not spans:
+            reason = "the name does not resolve"
+        elif reason is None and total + one.size > limits.max_addresses:
             reason = f"names {one.size} addresses; with it the request would name more than {limits.max_addresses}: push it by itself"
         if reason:
             refused.append(Refusal(target=show(text), reason=reason))
@@ -208,7 +208,7 @@ def _read(
         total += one.size
         wanted.append((show(text), one))
         if isinstance(parsed, HostName):
-            for address in addresses:
+            for address in (text_of(span.version, span.first) for span in spans):
                 names[address] = (*(name for name in names.get(address, ()) if name != parsed.text), parsed.text)
     return wanted, names
 
@@ -251,4 +251,3 @@ def _why_outside(outside: Space, request: TargetRequest, authority: Authority) -
             return problem
     doubts = [f"; grant {show(name)} is not believed: {reason}" for name, reason in sorted(authority.disbelieved.items())][:1]
     return f"it is in no network of any grant of zone {zone}" + "".join(doubts)
-

@@ -36,11 +36,8 @@ class Space:
     def common(self, other: Space) -> Space:
         """The addresses in both."""
         few, many = sorted((self.spans, other.spans), key=len)
-        found = []
-        for one in few:
-            for span in _near(many, one):
-                found.append(Span(one.version, max(one.first, span.first), min(one.last, span.last)))
-        return Space(tuple(found))
+        pairs = ((one, two) for one in few for two in _near(many, one))
+        return Space(tuple(Span(one.version, max(one.first, two.first), min(one.last, two.last)) for one, two in pairs))
 
     def minus(self, other: Space) -> Space:
         """The addresses that are not in the other."""

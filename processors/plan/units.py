@@ -108,4 +108,3 @@ def evenly(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
     groups = -(-len(items) // most)
     for number in range(groups):
         yield items[number * len(items) // groups : (number + 1) * len(items) // groups]
-

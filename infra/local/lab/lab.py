@@ -85,13 +85,13 @@ class Lab:
 
     def down(self) -> None:
         """Stop everything and remove the network. May be called at any time, any number of times."""
+        if self._namespaces is not None:
+            self._namespaces.close()  # the kernel ends every daemon
+            self._namespaces = None
+            log.info("lab_down", interface=self.interface)
         if self._daemons is not None:
             self._daemons.stop_all()
             self._daemons = None
-        if self._namespaces is not None:
-            self._namespaces.close()
-            self._namespaces = None
-            log.info("lab_down", interface=self.interface)
         self._holder_file.unlink(missing_ok=True)
 
     def clean(self) -> None:

@@ -11,10 +11,10 @@ import ssl
 import sys
 from http import HTTPStatus
 
+# What is sent at first, and to the first line, before the connection is closed. Nmap knows both as generic, without a product.
 GREETINGS = {
-    "ftp": (b"220 Driftline lab FTP server ready.\r\n", b"530 Please login with USER and PASS.\r\n"),
-    # IAC DO TERMINAL-TYPE, IAC WILL ECHO (RFC 854), then a login prompt: what an old switch says first
-    "telnet": (b"\xff\xfd\x18\xff\xfb\x01\r\nlab-switch login: ", b"Password: "),
+    "ftp": (b"220 Welcome to lab FTP\r\n", b"421 Service not available.\r\n"),
+    "telnet": (b"\xff\xfb\x01login: ", b"\r\nLogin incorrect\r\n"),  # IAC WILL ECHO (RFC 854, RFC 857)
 }
 
 
@@ -33,25 +33,23 @@ class Page(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""
 
 
 class Greeter(socketserver.StreamRequestHandler):
-    """Greets, and answers every line alike."""
+    """Greets, answers one line, and closes."""
 
     timeout = 30
 
     def handle(self) -> None:
-        """Talk until the client leaves, for at most 20 lines."""
+        """Talk to one client."""
         server = self.server
         assert isinstance(server, GreetingServer)  # noqa: S101
         greeting, answer = GREETINGS[server.kind]
         try:
             self.wfile.write(greeting)
-            for _ in range(20):
-                if not self.rfile.readline(512):
-                    return
+            if self.rfile.readline(512):
                 self.wfile.write(answer)
         except OSError:
             return

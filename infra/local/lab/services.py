@@ -14,6 +14,7 @@ import psutil
 from infra.core.errors import MissingPrerequisite
 from infra.local.lab.plan import Service
 from infra.local.lab.recipes import Recipe
+from infra.local.packages import environment
 
 NOBODY = 65534
 START_SECONDS = 5.0
@@ -44,7 +45,7 @@ class Daemons:
             with (folder / "log").open("wb") as log:
                 command = self._place.command(service, recipe)
                 self._running[service.name] = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment()
                 )
             services.append(service)
         deadline = time.monotonic() + START_SECONDS

@@ -11,6 +11,7 @@ from typing import Literal
 
 from infra.local.lab.certificates import Certificate
 from infra.local.lab.plan import Kind, Service
+from infra.local.packages import environment
 
 # kind → (product as Nmap's table names it, command that prints its version, pattern of the version)
 PROGRAMS: dict[Kind, tuple[str, tuple[str, ...], str]] = {
@@ -42,7 +43,7 @@ def version(kind: Kind) -> str:
     _, command, pattern = PROGRAMS[kind]
     # vsftpd writes its version to file descriptor 0; the others to 1 or 2.
     shell = ["sh", "-c", 'exec "$@" 0>&1 2>&1', "sh", *command]
-    done = subprocess.run(shell, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=10, check=False, env=environment())
     found = re.search(pattern, done.stdout)
     if not found:
         raise ValueError(f"{' '.join(command)} says no version: {done.stdout[:200]!r}")
@@ -68,4 +69,4 @@ def truth(
 
 
 _PYTHON = ("BaseHTTPServer", f"0.6 Python {sys.version.split()[0]}")
-PLAIN: dict[Kind, tuple[str, str]] = {"http": _PYTHON, "https": _PYTHON, "ftp": ("", ""), "telnet": ("", "")}
+PLAIN: dict[Kind, tuple[str, str]] = {"http": _PYTHON, "https": _PYTHON, "ftp": ("", ""), "telnet": ("telnet", "")}

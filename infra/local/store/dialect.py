@@ -165,6 +165,8 @@ def _parse_plain(text: bytes, verb: str, default_format: str) -> Statement:
             ended = token.start
         if word == b"OUTFILE" and previous == b"INTO":
             raise Rejected(ACCESS_DENIED, "INTO OUTFILE is not supported here: take the rows from the answer.", 403)
+        if verb == "CREATE" and word in {b"TEMPORARY", b"TEMP"} and previous in {b"CREATE", b"REPLACE"}:
+            raise Rejected(NOT_IMPLEMENTED, "A temporary table needs a session, and this endpoint keeps none.")
         if previous == b"FORMAT" and token.kind == "word" and not token.depth:
             format_name = token.text.decode()
         previous = word

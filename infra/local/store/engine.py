@@ -1,16 +1,19 @@
-"""The embedded ClickHouse engine: opened once in this process, asked through a fresh handle for every request.
+"""The embedded ClickHouse engine: opened once in this process, asked through a pool of chDB handles.
 
-A handle costs 0.4 ms and takes its settings, database and temporary tables with it when it is closed, so nothing of one
-request can reach the next. What a reader may not do the engine itself refuses: its handle is locked with `readonly = 1`, and
-the engine's only user holds no grant on any source (files, URLs, S3, other databases), which binds the writer too.
+A handle is set up once, for one access, database and set of settings, and only a request of the same kind gets it again: nothing
+has to be put back, and nothing of one request reaches another. What a reader may not do the engine itself refuses: its handle is
+locked with `readonly = 1`, and the engine's only user holds no grant on any source (files, URLs, S3, other databases), which
+binds the writer too.
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +30,10 @@ from infra.local.store.dialect import Statement, quote, quote_name
 log = structlog.get_logger()
 
 Access = Literal["reader", "writer"]
+_Key = tuple[Access, str, tuple[tuple[str, str], ...]]
+
+POOLED = 8  # idle handles kept
+_CHUNK = 1 << 22
 
 # Few background threads, small caches, no log tables: at rest the engine must cost next to nothing.
 _CONFIG = """<clickhouse>
@@ -111,44 +118,75 @@ class Engine:
         self._lock = _lock(folder)
         self._target = str(folder.resolve())
         self._options = {"config-file": str(_write_config(folder.parent / "clickhouse-config", memory_mb))}
-        self._closing = threading.Event()
+        self._pool: OrderedDict[_Key, list[Any]] = OrderedDict()
+        self._pool_lock = threading.Lock()
         # This client holds the engine open, and is what migrations use; requests have handles of their own.
-        self.client: Client = clickhouse_connect.get_client(
-            dsn=f"chdb://{self._target}", chdb_options=self._options, tz_source="server"
-        )
+        self.client: Client = clickhouse_connect.get_client(dsn=f"chdb://{self._target}", chdb_options=self._options, tz_source="server")
         self.client.command(f"CREATE DATABASE IF NOT EXISTS {quote_name(database)} ENGINE = Atomic")
         log.info("engine_opened", folder=self._target, version=self.client.server_version)
 
     def close(self) -> None:
         """Close the engine and let go of its folder. No statement may be running."""
-        self._closing.set()
+        with self._pool_lock:
+            for handle in itertools.chain.from_iterable(self._pool.values()):
+                handle.close()
+            self._pool.clear()
         self.client.close()
         self._lock.close()
 
+    def kill_queries(self) -> None:
+        """End every statement that runs, so that the engine can be closed."""
+        self.client.command("KILL QUERY WHERE query_id != queryID() ASYNC")
+
     @contextmanager
-    def _handle(self, access: Access, database: str, settings: Mapping[str, str]) -> Iterator[Any]:
+    def _handle(self, key: _Key) -> Iterator[Any]:
+        """A handle of this kind, taken from the pool or made; one whose statement failed is not used again."""
+        with self._pool_lock:
+            kept = self._pool.get(key)
+            handle = kept.pop() if kept else None
+        handle = handle or self._open(key)
+        try:
+            yield handle
+        except BaseException:
+            handle.close()
+            raise
+        with self._pool_lock:
+            self._pool.setdefault(key, []).append(handle)
+            self._pool.move_to_end(key)
+            surplus = None
+            if sum(map(len, self._pool.values())) > POOLED:
+                oldest = next(iter(self._pool))
+                surplus = self._pool[oldest].pop(0)
+            for empty in [one for one, handles in self._pool.items() if not handles]:
+                del self._pool[empty]
+        if surplus is not None:
+            surplus.close()
+
+    def _open(self, key: _Key) -> Any:
         # Imported here: chDB starts threads when it is loaded, and only the store's process may have it.
         from chdb.state.sqlitelike import Connection  # noqa: PLC0415
 
+        access, database, settings = key
         handle = Connection(f"{self._target}?config-file={self._options['config-file']}")
         try:
-            handle.query(f"USE {quote_name(database or self._database)}", "TabSeparated")
-            changes = [f"{name} = {quote(value)}" for name, value in settings.items()]
+            handle.query(f"USE {quote_name(database)}", "TabSeparated")
+            changes = [f"{name} = {quote(value)}" for name, value in settings]
             if access == "reader":
-                # In this order: once `readonly` stands, nothing can be set any more, not even by a SETTINGS clause.
+                # Last: once `readonly` stands, nothing can be set any more, not even by a SETTINGS clause.
                 changes += ["allow_introspection_functions = 0", "implicit_select = 0", "readonly = 1"]
             if changes:
                 handle.query("SET " + ", ".join(changes), "TabSeparated")
-            yield handle
-        finally:
+        except BaseException:
             handle.close()
+            raise
+        return handle
 
     def run(
         self, statement: Statement, access: Access, *, database: str = "", settings: Mapping[str, str], parameters: Mapping[str, str]
     ) -> Answer:
         """Run one statement and give back its whole result. Raises EngineError."""
         try:
-            with self._handle(access, database, settings) as handle:
+            with self._handle((access, database or self._database, tuple(sorted(settings.items())))) as handle:
                 if statement.data is not None:
                     inserter = handle.send_insert(statement.sql.decode(), statement.format)
                     with inserter:
@@ -167,9 +205,6 @@ class Engine:
                 )
         except RuntimeError as error:  # chDB's own errors derive from it
             raise EngineError(str(error)) from None
-
-
-_CHUNK = 1 << 22
 
 
 def _lock(folder: Path) -> IO[str]:

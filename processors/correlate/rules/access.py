@@ -13,7 +13,7 @@ def redis_without_password(facts: ServiceFacts) -> Judgement | None:
         "Redis answers without a password",
         "Anyone who reaches this port can read, change and delete all its data, and on many set-ups write files that lead to running code "
         "on the host.",
-        "Bind Redis to the addresses that need it, set `requirepass` or ACL users, keep protected mode on, and close the port in the firewall.",
+        "Bind Redis to the addresses that need it, set `requirepass` or ACL users, keep protected mode on, and close the port to others.",
         base=90,
         floor=75,
         ceiling=100,

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from processors.correlate.contract import Judgement, Rule, ServiceFacts
 
-PLAINTEXT = {"telnet": (70, 50, 90), "rlogin": (70, 50, 90), "rsh": (70, 50, 90), "login": (70, 50, 90), "shell": (70, 50, 90)}
-WEAKER = {"ftp": (42, 20, 65), "pop3": (42, 20, 65), "imap": (42, 20, 65)}
-TLS_PORTS = (443, 8443, 9443)
+# Name as nmap identifies it → name for people, and base, floor, ceiling: a shell weighs more than a mailbox.
+SHELL, MAILBOX = (70, 50, 90), (42, 20, 65)
+PLAINTEXT = {
+    "telnet": ("Telnet", SHELL),
+    "login": ("rlogin", SHELL),
+    "rlogin": ("rlogin", SHELL),
+    "shell": ("rsh", SHELL),
+    "ftp": ("FTP", MAILBOX),
+    "pop3": ("POP3", MAILBOX),
+    "imap": ("IMAP", MAILBOX),
+}
 
 
 def plaintext_login(facts: ServiceFacts) -> Judgement | None:
     """A protocol that sends passwords in the clear, by its identified name (not by the port alone)."""
     service = facts.service
-    risks = (PLAINTEXT | WEAKER).get(service.service.lower())
-    if risks is None or service.tls is not None:
+    known = PLAINTEXT.get(service.service.lower())
+    if known is None or service.tls is not None:
         return None
-    name = service.service.lower().upper() if service.service.lower() in WEAKER else service.service.lower()
+    name, (base, floor, ceiling) = known
     return Judgement(
-        f"{name.capitalize() if name.islower() else name} sends passwords in the clear",
+        f"{name} sends passwords in the clear",
         "Whoever can listen on the way reads user names and passwords, and can take the session over.",
         "Replace it with an encrypted protocol: SSH or SFTP for logins and files, IMAPS, POP3S or FTPS where the protocol must stay.",
-        base=risks[0],
-        floor=risks[1],
-        ceiling=risks[2],
-        saw=f"{service.service.lower()} without TLS on port {service.port}, {facts.label}",
+        base=base,
+        floor=floor,
+        ceiling=ceiling,
+        saw=f"{name} without TLS on port {service.port}, {facts.label}",
     )
 
 

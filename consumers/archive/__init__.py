@@ -1,0 +1,1 @@
+"""The archiver: keeps what the topics say where it can be queried."""

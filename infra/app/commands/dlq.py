@@ -1,0 +1,51 @@
+"""`driftline dlq`: what was set aside, and putting it back."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+
+import typer
+
+from infra.app.output import err, print_json, print_rows
+from infra.core.errors import BadInput
+from infra.core.settings import load_settings
+from infra.kafka.deadreading import dead_letters, replay
+
+app = typer.Typer(help="Records that could not be handled: list, show, replay.", no_args_is_help=True)
+JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
+
+
+@app.command("list")
+def list_letters(topic: str = typer.Argument(None, help="Only this topic's."), as_json: bool = JSON) -> None:
+    """Show every dead letter: where it came from, why it was set aside."""
+    rows = []
+    for letter in dead_letters(load_settings(), topic):
+        row = asdict(letter)
+        row["value"] = base64.b64encode(letter.value).decode()
+        rows.append(row)
+    print_rows("dead letters", ("reference", "when", "error", "reason", "key"), rows, as_json, "No record was set aside.")
+
+
+@app.command("show")
+def show(reference: str = typer.Argument(help="topic:partition:offset, as 'list' prints it."), as_json: bool = JSON) -> None:
+    """Show one dead letter whole, its bytes in hexadecimal."""
+    topic = reference.split(":")[0]
+    letter = next((one for one in dead_letters(load_settings(), topic) if one.reference == reference), None)
+    if letter is None:
+        raise BadInput(f"There is no dead letter {reference}.", "See 'driftline dlq list'.")
+    document = {**asdict(letter), "value": letter.value.hex(" ")}
+    if as_json:
+        print_json(document)
+        return
+    print_rows(reference, ("field", "content"), [{"field": key, "content": value} for key, value in document.items()], False, "")
+
+
+@app.command("replay")
+def replay_letters(
+    topic: str = typer.Argument(help="The topic whose dead letters go back to it."),
+    limit: int = typer.Option(1000, "--limit", min=1, help="At most so many."),
+) -> None:
+    """Put dead letters back on their topic, each once; those that are still bad come back to the DLQ."""
+    count = replay(load_settings(), topic, limit)
+    err().print(f"{count} records went back to {topic}.")

@@ -1,0 +1,42 @@
+"""`driftline topics`: the topic table, and making it so."""
+
+from __future__ import annotations
+
+import typer
+
+from infra.app.output import print_rows
+from infra.core.settings import load_settings
+from infra.kafka.topics import TopicAdmin
+from schemas.topics import TOPICS, concrete_names
+
+app = typer.Typer(help="The topics: list the table, make it on the cluster.", no_args_is_help=True)
+JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
+
+
+@app.command("list")
+def list_topics(as_json: bool = JSON) -> None:
+    """Show the table of topics: what each holds, who writes and reads it, how it is kept."""
+    settings = load_settings()
+    rows = [
+        {
+            "topic": f"{settings.kafka.prefix}{name}",
+            "key": topic.key,
+            "value": ", ".join(event.__name__ for event in topic.events) or ("OCSF JSON" if topic.json else "the role's own"),
+            "partitions": topic.partitions(settings.kafka.partitions),
+            "cleanup": topic.cleanup,
+            "written by": topic.written_by,
+            "read by": topic.read_by,
+        }
+        for topic in TOPICS
+        for name in concrete_names(topic, settings.zones)
+    ]
+    print_rows("topics", tuple(rows[0]), rows, as_json, "")
+
+
+@app.command("apply")
+def apply(dry_run: bool = typer.Option(False, "--dry-run", help="Only show what would change."), as_json: bool = JSON) -> None:
+    """Create and configure what is missing. Running it again changes nothing."""
+    admin = TopicAdmin(load_settings())
+    changes = admin.plan() if dry_run else admin.apply()
+    rows = [{"topic": change.name, "change": change.action} for change in changes]
+    print_rows("would change" if dry_run else "changed", ("topic", "change"), rows, as_json, "All topics are as they should be.")

@@ -1,0 +1,81 @@
+"""Runs one or more roles in this process, each in its thread, until a signal or an error ends them all."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import structlog
+
+from infra.app.roles import Run, health_port, load_role
+from infra.core.errors import DriftlineError, MissingPrerequisite
+from infra.core.logs import configure_logs
+from infra.core.settings import Settings
+from infra.core.telemetry import TELEMETRY, serve
+
+log = structlog.get_logger()
+DRAIN_SECONDS = 20.0
+
+
+def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[], None] = lambda: None) -> int:
+    """Run these roles until SIGTERM or SIGINT; then drain. Returns the exit code: 0, or that of the first role that failed."""
+    configure_logs(settings.telemetry, roles=",".join(names))
+    runs = {name: load_role(name) for name in names}
+    TELEMETRY.roles.update(names)
+    stop = threading.Event()
+    _on_signal(stop)
+    port = health_port(settings, names)
+    try:
+        serve(port)
+    except OSError as error:
+        raise MissingPrerequisite(
+            f"Port {port} for health and metrics is in use ({error}).", "Set DRIFTLINE_TELEMETRY__PORT_BASE, or another DRIFTLINE_SLOT."
+        ) from None
+    workers = [_Worker(settings, name, run, stop) for name, run in runs.items()]
+    for worker in workers:
+        worker.start()
+    announced = False
+    while not stop.wait(0.2 if not announced else 1.0):
+        if not announced and all(worker.ready.is_set() for worker in workers):
+            announced = True
+            log.info("ready", port=port)
+            announce()
+    for worker in workers:
+        worker.join(DRAIN_SECONDS)
+    return next((worker.exit_code for worker in workers if worker.exit_code), 0)
+
+
+class _Worker(threading.Thread):
+    def __init__(self, settings: Settings, name: str, run: Run, stop: threading.Event) -> None:
+        super().__init__(name=name, daemon=True)
+        self._settings, self._run, self._stop_all = settings, run, stop
+        self.ready = threading.Event()
+        self.exit_code = 0
+
+    def run(self) -> None:
+        try:
+            self._run(self._settings, self._stop_all, self._announce)
+        except DriftlineError as error:
+            self.exit_code = error.exit_code
+            TELEMETRY.errors[self.name] = str(error)
+            log.error("role_stopped", role=self.name, reason=str(error))
+        except Exception as error:
+            self.exit_code = 1
+            TELEMETRY.errors[self.name] = f"{type(error).__name__}: {error}"
+            log.exception("role_failed", role=self.name)
+        finally:
+            self._stop_all.set()
+
+    def _announce(self) -> None:
+        TELEMETRY.ready.add(self.name)
+        self.ready.set()
+
+
+def _on_signal(stop: threading.Event) -> None:
+    def handle(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)

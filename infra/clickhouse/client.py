@@ -1,0 +1,94 @@
+"""Clients of ClickHouse: of the server in the settings, else of the `store` role on this machine. The same code serves both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+
+from infra.core.errors import MissingPrerequisite
+from infra.core.settings import Settings
+
+WRITER = "driftline"
+
+
+def connect(settings: Settings, writer: bool = False) -> Client:
+    """A client whose default database is Driftline's. One a thread: it is not to be shared.
+
+    A client of the local store only reads unless `writer` is asked for, which takes the store's token. The database must exist
+    on a server (`apply_migrations` makes it). Raises MissingPrerequisite when ClickHouse or the token can't be reached.
+    """
+    try:
+        if settings.clickhouse.dsn is not None:
+            return clickhouse_connect.get_client(
+                dsn=settings.clickhouse.dsn.get_secret_value(), autogenerate_session_id=False, query_retries=2
+            )
+        return clickhouse_connect.get_client(
+            host="127.0.0.1",
+            port=settings.store.port,
+            username=WRITER if writer else "default",
+            password=read_token(settings) if writer else "",
+            database=settings.clickhouse.database,
+            compress=False,
+            autogenerate_session_id=False,
+            query_retries=2,
+        )
+    except (ClickHouseError, OSError) as error:
+        raise _unreachable(settings, error) from None
+
+
+def token_file(settings: Settings) -> Path:
+    """Where the local store keeps the writer's token."""
+    return settings.data_dir / "store.token"
+
+
+def read_token(settings: Settings) -> str:
+    """The writer's token of the local store. Raises MissingPrerequisite."""
+    path = token_file(settings)
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise MissingPrerequisite(
+            f"The store's token can't be read from {path}: {error.strerror}.",
+            "Start the store once (driftline up, or driftline run store), as the same user and with the same DRIFTLINE_DATA_DIR.",
+        ) from None
+
+
+def _unreachable(settings: Settings, error: Exception) -> MissingPrerequisite:
+    first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    if settings.clickhouse.dsn is not None:
+        return MissingPrerequisite(
+            f"The ClickHouse server of DRIFTLINE_CLICKHOUSE__DSN can't be used: {first}.", "Check its address and password."
+        )
+    code = getattr(error, "code", None)
+    if isinstance(error, DatabaseError) and code is not None:
+        return MissingPrerequisite(
+            f"The store on 127.0.0.1:{settings.store.port} refuses: {first}.", "Check DRIFTLINE_DATA_DIR: its token must be that store's."
+        )
+    return MissingPrerequisite(
+        f"No store answers on 127.0.0.1:{settings.store.port}.",
+        "Start it (driftline up, or driftline run store), or set DRIFTLINE_CLICKHOUSE__DSN to a ClickHouse server.",
+    )
+
+
+def insert_arrow(client: Client, table: str, rows: pa.Table, token: str | None = None) -> int:
+    """Insert an Arrow table in one INSERT; how many rows were written.
+
+    `token` makes the server drop a retry of the identical batch: never give the same token with other rows.
+    """
+    settings: dict[str, Any] = {"insert_deduplication_token": token} if token else {}
+    summary = client.insert_arrow(table, rows, settings=settings)
+    return int(summary.written_rows)
+
+
+def insert_columns(client: Client, table: str, columns: Mapping[str, Sequence[Any]], token: str | None = None) -> int:
+    """Insert columns (name → values) in one INSERT; how many rows were written. `token` as in `insert_arrow`."""
+    settings: dict[str, Any] = {"insert_deduplication_token": token} if token else {}
+    names = list(columns)
+    summary = client.insert(table, cast("Any", list(columns.values())), column_names=names, column_oriented=True, settings=settings)
+    return int(summary.written_rows)

@@ -1,0 +1,206 @@
+"""The correlator's step: changes of assets, records of `inventory` and `intel`, and ticks in; exposures out.
+
+Each service is kept as last told, with the exposures that stand for it. After whatever concerns it, the rules judge it again, and
+only the differences are told. What changes by itself (a certificate expires, a service is no longer new) stands in an index by its
+moment; a tick reads only what is due. What was due before a record is judged first, at the moment it was due, so that it does not
+matter whether a tick or a change comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from infra.core.errors import Poison
+from infra.core.ports import Context, Emit, Record
+from processors.correlate.catalogue import BUILT_IN
+from processors.correlate.context_tables import exploited_of, index_intel, inventory_of, places_in
+from processors.correlate.contract import Rule, ServiceFacts
+from processors.correlate.judging import edges, fingerprint, judge
+from processors.correlate.memory import (
+    HostMemory,
+    PlaceMemory,
+    due_key,
+    due_places,
+    host_key,
+    load_host,
+    load_place,
+    place_key,
+    places_of,
+    save_place,
+)
+from processors.correlate.rules.versions import products_of
+from schemas.events.assets import AssetChange, ChangeKind
+from schemas.events.findings import Exposure, ExposureEvent
+from schemas.events.operations import Tick
+
+NEW_FOR = timedelta(days=7)
+NEW_AFTER = timedelta(seconds=30)
+"""A service counts as new if its host had been known so long: the first look at a host opens many."""
+CALM_AFTER = timedelta(hours=24)
+
+
+class Correlator:
+    """The step of the role `correlator`."""
+
+    def __init__(self, rules: tuple[Rule, ...] = BUILT_IN) -> None:
+        self._rules = rules
+
+    def handle(self, record: Record, context: Context) -> Iterable[Emit]:
+        """The exposures that opened, changed or were resolved by one record."""
+        event = record.event
+        if record.topic == "inventory":
+            return self._again(list(places_in(context.state, record.key, event)), record.recorded_at, context)
+        if record.topic == "intel":
+            products = index_intel(context.state, record.key, event)
+            return self._again(places_with(context, products), record.recorded_at, context)
+        if isinstance(event, Tick):
+            return self._tick(event.minute, context)
+        if isinstance(event, AssetChange):
+            return self._change(event, context)
+        raise Poison(f"the correlator can do nothing with {type(event).__name__} from {record.topic}")
+
+    def _tick(self, minute: datetime, context: Context) -> Iterator[Emit]:
+        for entry, key in list(due_places(context.state, minute)):
+            context.state.delete(entry)
+            place = load_place(context.state, key)
+            if place is not None:
+                yield from self._settle(place, minute, context)
+                save_place(context.state, place)
+
+    def _again(self, keys: Iterable[str], moment: datetime, context: Context) -> Iterator[Emit]:
+        """Judge these places anew because a global table changed."""
+        for key in keys:
+            place = load_place(context.state, key)
+            if place is not None and place.seen is not None:
+                yield from self._settle(place, moment, context)
+                yield from self._judge(place, moment, context)
+                save_place(context.state, place)
+
+    def _change(self, change: AssetChange, context: Context) -> Iterator[Emit]:
+        host = load_host(context.state, change.zone, change.address) or HostMemory(first_seen=change.observed_at)
+        if change.revision < host.revision:
+            return
+        renamed = bool(change.names) and change.names != host.names
+        host.names, host.revision = change.names or host.names, change.revision
+        context.state.put(host_key(change.zone, change.address), host.model_dump_json().encode())
+        if change.port:
+            key = place_key(change.zone, change.address, change.transport, change.port)
+            place = load_place(context.state, key) or PlaceMemory(
+                zone=change.zone, address=change.address, port=change.port, transport=change.transport, now=change.observed_at
+            )
+            yield from self._apply(place, change, host, context)
+        if change.kind is ChangeKind.HOST_DOWN or renamed:
+            for key, _ in list(context.state.scan(places_of(change.zone, change.address))):
+                other = load_place(context.state, key)
+                if other is not None and other.seen is not None:
+                    yield from self._apply(other, change, host, context)
+
+    def _apply(self, place: PlaceMemory, change: AssetChange, host: HostMemory, context: Context) -> Iterator[Emit]:
+        """One change, applied to one place."""
+        yield from self._settle(place, change.observed_at, context)
+        if change.kind is ChangeKind.HOST_DOWN:
+            place.gone = True
+        elif (change.port, change.transport) == (place.port, place.transport):
+            take_in(place, change, host)
+        yield from self._judge(place, change.observed_at, context)
+        save_place(context.state, place)
+
+    def _settle(self, place: PlaceMemory, moment: datetime, context: Context) -> Iterator[Emit]:
+        """Judge a place at each moment that was due before this one."""
+        while place.due is not None and place.due <= moment:
+            yield from self._judge(place, place.due, context)
+
+    def _judge(self, place: PlaceMemory, moment: datetime, context: Context) -> Iterator[Emit]:
+        """Tell what changed between the exposures that stand and those that should, as of a moment; then set when to look again."""
+        place.now = max(place.now, moment)
+        forget_what_is_over(place)
+        facts = self._facts(place, context)
+        should: dict[str, Exposure] = {}
+        if facts is not None:
+            host = load_host(context.state, place.zone, place.address)
+            should = judge(self._rules, facts, host.names if host else (), place.evidence_ids)
+        told = differences(place, should)
+        place.standing = {key: one for key, one in place.standing.items() if key in should}
+        for exposure in told:
+            if exposure.event is not ExposureEvent.RESOLVED:
+                place.standing[exposure.exposure_id] = exposure
+            yield Emit("exposures", exposure.finding_id, exposure, route=exposure.finding_id)
+        self._look_again(place, facts, context)
+
+    def _facts(self, place: PlaceMemory, context: Context) -> ServiceFacts | None:
+        if place.seen is None:
+            return None
+        return ServiceFacts(
+            zone=place.zone,
+            address=place.address,
+            service=place.seen,
+            now=place.now,
+            flapping=place.flapping_until is not None,
+            new=place.new_until is not None,
+            inventory=inventory_of(context.tables.table("inventory"), place.zone, place.address),
+            exploited=exploited_of(context.state, context.tables.table("intel"), products_of(place.seen), place.seen),
+        )
+
+    def _look_again(self, place: PlaceMemory, facts: ServiceFacts | None, context: Context) -> None:
+        """Keep the indexes: when the place is due, and which products it shows."""
+        moments = [place.flapping_until, place.new_until, *(edges(self._rules, facts) if facts else ())]
+        due = min((one for one in moments if one is not None and one > place.now), default=None)
+        if due != place.due:
+            if place.due is not None:
+                context.state.delete(due_key(place.due, place.key))
+            if due is not None:
+                context.state.put(due_key(due, place.key), b"1")
+            place.due = due
+        products = tuple(sorted(products_of(facts.service))) if facts else ()
+        for product in set(place.products) - set(products):
+            context.state.delete(f"product|{product}|{place.key}")
+        for product in set(products) - set(place.products):
+            context.state.put(f"product|{product}|{place.key}", b"1")
+        place.products = products
+
+
+def take_in(place: PlaceMemory, change: AssetChange, host: HostMemory) -> None:
+    """What a change says of the service itself. While it flaps, it is kept through its closings: one finding, not fifty."""
+    place.evidence_ids = change.evidence_ids or place.evidence_ids
+    if change.kind is ChangeKind.SERVICE_FLAPPING:
+        place.seen = place.seen or change.after or change.before
+    if change.kind is ChangeKind.SERVICE_FLAPPING or place.flapping_until is not None:
+        place.flapping_until = change.observed_at + CALM_AFTER
+    if change.after is not None:
+        if not place.known and change.observed_at - host.first_seen > NEW_AFTER:
+            place.new_until = change.observed_at + NEW_FOR
+        place.seen, place.known = change.after, True
+    place.gone = change.after is None
+
+
+def forget_what_is_over(place: PlaceMemory) -> None:
+    """Clear what has ended by now: novelty, flapping, and a service that is gone and not merely flapping."""
+    if place.new_until is not None and place.new_until <= place.now:
+        place.new_until = None
+    if place.flapping_until is not None and place.flapping_until <= place.now:
+        place.flapping_until = None
+    if place.gone and place.flapping_until is None:
+        place.seen, place.new_until, place.gone = None, None, False
+
+
+def differences(place: PlaceMemory, should: dict[str, Exposure]) -> list[Exposure]:
+    """What is to be told so that the exposures that stand become those that should, in a fixed order and numbered."""
+    told = [
+        place.standing[key].model_copy(update={"event": ExposureEvent.RESOLVED}) for key in sorted(place.standing.keys() - should.keys())
+    ]
+    for key in sorted(should):
+        before = place.standing.get(key)
+        if before is None:
+            told.append(should[key])
+        elif fingerprint(before) != fingerprint(should[key]):
+            told.append(should[key].model_copy(update={"event": ExposureEvent.CHANGED}))
+    if told:
+        place.revision += 1
+    return [one.model_copy(update={"revision": place.revision, "observed_at": place.now}) for one in told]
+
+
+def places_with(context: Context, products: Iterable[str]) -> list[str]:
+    """Keys of the places in this partition that show one of these products, or did."""
+    found = {key.split("|", 2)[2] for product in products for key, _ in context.state.scan(f"product|{product}|")}
+    return sorted(found)

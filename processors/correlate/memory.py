@@ -1,0 +1,109 @@
+"""What the correlator remembers, under which keys of its changelog. One value a service, so that a host with a thousand is no burden.
+
+host|<zone>|<ip>                       HostMemory
+place|<zone>|<ip>|tcp/443              PlaceMemory
+due|<moment>|<place key>               nothing: an index of what a tick must look at
+product|<vendor:product>|<place key>   nothing: an index of what a record of `intel` concerns
+exploited|<vendor:product>|<CVE>       nothing: an index of the known-exploited vulnerabilities of a product
+intel|<CVE>                            the product keys that the CVE stands under, as a JSON list
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from infra.core.ports import State
+from schemas.events.base import Transport
+from schemas.events.findings import Exposure
+from schemas.events.observations import ServiceObservation
+
+
+class HostMemory(BaseModel):
+    """When a host was first told of, what it is called, and the revision of its last change."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    first_seen: datetime
+    names: tuple[str, ...] = ()
+    revision: int = 0
+
+
+class PlaceMemory(BaseModel):
+    """A service as last told, and the exposures that stand for it.
+
+    `revision` counts the times that exposures were told and never falls, so that a service that comes back goes on counting. `known`: it was
+    seen before, now or earlier. `gone`: told closed, though perhaps kept until its flapping ends. `products`: its keys in the product index.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    zone: str
+    address: str
+    port: int
+    transport: Transport
+    revision: int = 0
+    known: bool = False
+    now: datetime
+    seen: ServiceObservation | None = None
+    evidence_ids: tuple[str, ...] = ()
+    new_until: datetime | None = None
+    flapping_until: datetime | None = None
+    gone: bool = False
+    standing: dict[str, Exposure] = {}
+    products: tuple[str, ...] = ()
+    due: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """Its key in the changelog."""
+        return place_key(self.zone, self.address, self.transport, self.port)
+
+
+def host_key(zone: str, address: str) -> str:
+    """The key of a host's memory."""
+    return f"host|{zone}|{address}"
+
+
+def place_key(zone: str, address: str, transport: str, port: int) -> str:
+    """The key of a service's memory."""
+    return f"{places_of(zone, address)}{transport}/{port}"
+
+
+def places_of(zone: str, address: str) -> str:
+    """The prefix of all services of a host."""
+    return f"place|{zone}|{address}|"
+
+
+def load_host(state: State, zone: str, address: str) -> HostMemory | None:
+    """A host's memory, if there is one."""
+    value = state.get(host_key(zone, address))
+    return HostMemory.model_validate_json(value) if value else None
+
+
+def load_place(state: State, key: str) -> PlaceMemory | None:
+    """A service's memory, if there is one."""
+    value = state.get(key)
+    return PlaceMemory.model_validate_json(zlib.decompress(value)) if value else None
+
+
+def save_place(state: State, place: PlaceMemory) -> None:
+    """Keep a service's memory: compressed, since most of it is the sentences of its exposures."""
+    state.put(place.key, zlib.compress(place.model_dump_json(exclude_defaults=True).encode(), 1))
+
+
+def due_key(moment: datetime, key: str) -> str:
+    """The index entry of a place that is due at a moment; keys sort as the moments do."""
+    return f"due|{moment:%Y-%m-%dT%H:%M:%S.%fZ}|{key}"
+
+
+def due_places(state: State, moment: datetime) -> Iterator[tuple[str, str]]:
+    """Index entries due up to a moment, earliest first, with their place keys."""
+    for key, _ in state.scan("due|"):
+        _, at, place = key.split("|", 2)
+        if at > f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}":
+            return
+        yield key, place

@@ -1,0 +1,200 @@
+"""Services that should be reached by few, or by nobody, and services that behave oddly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processors.correlate.contract import Judgement, Rule, ServiceFacts, printable
+
+DEFAULT_PAGES = (
+    "welcome to nginx",
+    "apache2 debian default page",
+    "apache2 ubuntu default page",
+    "apache http server test page",
+    "test page for the",
+    "it works!",
+    "iis windows server",
+    "welcome to caddy",
+    "apache tomcat/",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A kind of service that few should reach: how it is named, its usual ports, and its base risk, floor and ceiling."""
+
+    title: str
+    services: tuple[str, ...]
+    ports: tuple[int, ...]
+    base: float
+    floor: float
+    ceiling: float
+
+
+MANAGEMENT = (
+    Interface("Remote Desktop", ("ms-wbt-server", "rdp"), (3389,), 58, 20, 85),
+    Interface("VNC", ("vnc",), (5900, 5901), 58, 20, 85),
+    Interface("WinRM", ("wsman", "winrm"), (5985, 5986), 50, 20, 80),
+    Interface("IPMI", ("asf-rmcp",), (623,), 60, 30, 90),
+    Interface("The Kubernetes API", ("kubernetes",), (6443,), 45, 15, 85),
+    Interface("The kubelet's API", ("kubelet",), (10250,), 55, 25, 90),
+    Interface("SSH", ("ssh",), (22,), 20, 5, 50),
+)
+DATA_STORES = (
+    Interface("etcd", ("etcd-client", "etcd-server", "etcd"), (2379, 2380), 65, 30, 95),
+    Interface("MySQL", ("mysql",), (3306,), 48, 20, 80),
+    Interface("PostgreSQL", ("postgresql",), (5432,), 48, 20, 80),
+    Interface("Microsoft SQL Server", ("ms-sql-s", "ms-sql"), (1433,), 50, 20, 80),
+    Interface("Oracle", ("oracle-tns", "oracle"), (1521,), 50, 20, 80),
+    Interface("MongoDB", ("mongod", "mongodb"), (27017,), 52, 20, 90),
+    Interface("Elasticsearch", ("elasticsearch",), (9200, 9300), 52, 20, 90),
+    Interface("Redis", ("redis",), (6379,), 42, 15, 80),
+    Interface("Memcached", ("memcache", "memcached"), (11211,), 45, 15, 80),
+    Interface("Cassandra", ("cassandra", "cassandra-native"), (9042,), 48, 20, 80),
+    Interface("CouchDB", ("couchdb",), (5984,), 48, 20, 80),
+    Interface("ZooKeeper", ("zookeeper",), (2181,), 48, 20, 80),
+    Interface("Kafka", ("kafka",), (9092,), 42, 15, 75),
+)
+
+
+def matching(facts: ServiceFacts, interfaces: tuple[Interface, ...]) -> Interface | None:
+    """The interface that a service is: by its identified name, else, where it has none, by its port."""
+    service = facts.service
+    name = service.service.lower()
+    for one in interfaces:
+        if name in one.services or (not name and service.port in one.ports):
+            return one
+    return None
+
+
+def management_reachable(facts: ServiceFacts) -> Judgement | None:
+    """An interface that administers something answers."""
+    found = matching(facts, MANAGEMENT)
+    if found is None:
+        return None
+    return Judgement(
+        f"{found.title} is reachable",
+        "An interface that administers a system is a target for password guessing and for the next vulnerability in it.",
+        "Let only the administrators' network or a bastion reach it, and require keys or a second factor.",
+        base=found.base,
+        floor=found.floor,
+        ceiling=found.ceiling,
+        saw=f"{facts.label} on port {facts.service.port}",
+    )
+
+
+def data_store_reachable(facts: ServiceFacts) -> Judgement | None:
+    """A data store answers on the network."""
+    found = matching(facts, DATA_STORES)
+    if found is None:
+        return None
+    return Judgement(
+        f"{found.title} is reachable",
+        "A data store is meant for its applications only; from elsewhere it is open to password guessing, and to whatever flaw it has.",
+        "Bind it to the application's network, close the port for everyone else, and require authentication and TLS.",
+        base=found.base,
+        floor=found.floor,
+        ceiling=found.ceiling,
+        saw=f"{facts.label} on port {facts.service.port}",
+    )
+
+
+def default_page(facts: ServiceFacts) -> Judgement | None:
+    """The web server shows what it was installed with."""
+    http = facts.service.http
+    title = http.title.strip().lower() if http else ""
+    if not any(title.startswith(page) for page in DEFAULT_PAGES):
+        return None
+    return Judgement(
+        "A web server shows its default page",
+        "Nobody finished setting it up, so perhaps nobody patches it; the page also tells product and version.",
+        "Take the server down if it is not needed; otherwise configure it, and remove the default site.",
+        base=16,
+        floor=5,
+        ceiling=40,
+        saw=f"title '{printable(http.title if http else '', 80)}'",
+        proven=True,
+    )
+
+
+def unexpected_service(facts: ServiceFacts) -> Judgement | None:
+    """The inventory says what is expected here, and this is not in it."""
+    record = facts.inventory
+    name = f"{facts.service.transport}/{facts.service.port}"
+    if record is None or not record.expected or name in record.expected:
+        return None
+    return Judgement(
+        "A service that the inventory does not expect",
+        "What nobody planned, nobody looks after: it may be forgotten, misconfigured, or an intruder's.",
+        "Ask the owner. Remove the service, or add it to the inventory's expected services.",
+        base=45,
+        floor=20,
+        ceiling=75,
+        saw=f"{name} ({facts.label}); expected in {printable(record.network, 60)}: {printable(', '.join(record.expected), 120)}",
+    )
+
+
+def flapping_service(facts: ServiceFacts) -> Judgement | None:
+    """It opened and closed many times within a day."""
+    if not facts.flapping:
+        return None
+    return Judgement(
+        "A service keeps opening and closing",
+        "It may be crashing, overloaded, or behind a device that answers in its place; what is told of it is less sure meanwhile.",
+        "Look at the service's log and at firewalls or load balancers on the way.",
+        base=15,
+        floor=5,
+        ceiling=35,
+        saw="opened and closed at least 4 times within 24 hours",
+    )
+
+
+def new_service(facts: ServiceFacts) -> Judgement | None:
+    """It opened on a host that was known before."""
+    if not facts.new:
+        return None
+    return Judgement(
+        "A new service on a known host",
+        "A change that should be known to somebody.",
+        "Check that it was planned; nothing else to do if it was.",
+        base=8,
+        floor=0,
+        ceiling=35,
+        saw=f"{facts.label} opened on port {facts.service.port}",
+    )
+
+
+RULES = (
+    Rule(
+        "management-reachable",
+        "CISA BOD 23-02; CIS Controls v8, 4.4 and 12.8",
+        "SSH, Remote Desktop, VNC, WinRM, IPMI, the Kubernetes API or the kubelet answers.",
+        management_reachable,
+    ),
+    Rule(
+        "data-store-reachable",
+        "CIS Controls v8, 3.12 and 4.4; OWASP Database Security Cheat Sheet",
+        "A database, cache, queue or coordination service answers on the network.",
+        data_store_reachable,
+    ),
+    Rule("default-page", "CWE-1188; OWASP WSTG-CONF-02", "The page's title is the one that a web server is installed with.", default_page),
+    Rule(
+        "service-unexpected",
+        "CIS Controls v8, 2.3 and 4.8; NIST SP 800-53 CM-7",
+        "The inventory lists the services expected here, and this port is not among them.",
+        unexpected_service,
+        covers=("service-new",),
+    ),
+    Rule(
+        "service-flapping",
+        "NIST SP 800-137",
+        "The service opened and closed at least 4 times within 24 hours; the finding ends 24 hours after the last time.",
+        flapping_service,
+    ),
+    Rule(
+        "service-new",
+        "CIS Controls v8, 1.1 and 13.6",
+        "A service opened on a host that was known before; for 7 days.",
+        new_service,
+    ),
+)

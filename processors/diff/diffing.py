@@ -1,0 +1,208 @@
+"""The fold of an asset: (state, record) → (state, changes). Pure: time comes from the records alone.
+
+A SweepResult says which ports answered, the HostObservation of the same unit what is behind them. So a port that opens is noted
+first (`seen` is None) and told with the observation, as one change with the details. If none comes, the next look tells it without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from infra.core.settings import DifferSettings
+from processors.diff.draft import Draft, Key, forgetting, new_asset
+from processors.diff.services import certificate_of, describe, differences, merge, merge_path, path_moved, refine, show_path
+from processors.diff.votes import Look, Verdict, as_of, cast_vote, outvoted
+from processors.enrich.fingerprints import Fingerprints
+from schemas.events.assets import AssetChange, AssetState, ChangeKind, ServiceState, ServiceStatus
+from schemas.events.observations import HostObservation, ServiceObservation
+
+TICK_GRACE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a record did to an asset. `asset` is None where there still is none; `suspects` are ports to be looked at again."""
+
+    asset: AssetState | None
+    changes: tuple[AssetChange, ...] = ()
+    suspects: tuple[int, ...] = ()
+
+
+def fold_look(asset: AssetState | None, look: Look, settings: DifferSettings) -> Folded:
+    """Port states of one host as one unit found them."""
+    if asset is None and not look.host.answered:
+        return Folded(None)
+    draft = Draft(asset or new_asset(look.zone, look.address, look.subnet, look.at), look.at, (look.unit_id,))
+    _settle_flapping(draft, look.at, settings)
+    for service in draft.pending():
+        if service.unit_id != look.unit_id:
+            _announce(draft, service, ServiceObservation(port=service.port, transport=service.transport), settings)
+    for port in look.host.answered:
+        _answered(draft, (look.transport, port), look.at, look.unit_id, settings)
+    suspects, closed = [], False
+    for service in draft.in_order():
+        if service.transport is look.transport and service.status is not ServiceStatus.CLOSED:
+            voted = cast_vote(service, look, settings)
+            if voted is not service and outvoted(voted, settings):
+                _close(draft, voted, settings)
+                closed = True
+            elif voted is not service:
+                draft.put(voted.model_copy(update={"status": ServiceStatus.SUSPECTED}))
+                suspects.append(service.port)
+    _note_look(draft, look)
+    if look.alive and not draft.up and not draft.pending() and look.at >= draft.last_seen:
+        draft.tell_up()
+    elif closed and not look.alive:
+        _down_if_empty(draft)
+    _stale(draft, look.at, settings)
+    return Folded(draft.done(), tuple(draft.changes), tuple(suspects))
+
+
+def fold_observation(asset: AssetState | None, seen: HostObservation, table: Fingerprints, settings: DifferSettings) -> Folded:
+    """What one unit learnt about one host. `seen` is enriched with `table`; what was known is enriched anew before they are compared."""
+    if asset is None and not seen.services:
+        return Folded(None)
+    start = asset or new_asset(seen.zone, seen.address, seen.subnet, seen.observed_at)
+    draft = Draft(start, seen.observed_at, (seen.observation_id, seen.unit_id))
+    ours = any(service.unit_id == seen.unit_id for service in start.services)
+    if asset is not None and seen.observed_at < asset.last_seen and not ours:
+        return Folded(asset)  # an old one, come late or twice
+    draft.names = seen.names or draft.names
+    found = {(one.transport, one.port): one for one in seen.services}
+    for key in sorted(found):
+        _answered(draft, key, seen.observed_at, seen.unit_id, settings)
+    draft.note_seen(seen.observed_at)
+    for service in draft.pending():
+        key = (service.transport, service.port)
+        _announce(draft, service, found.pop(key, ServiceObservation(port=service.port, transport=service.transport)), settings)
+    for key in sorted(found):
+        known = draft.services.get(key)
+        if known and known.status is ServiceStatus.OPEN and (known.unit_id == seen.unit_id or as_of(known) <= seen.observed_at):
+            _compare(draft, known, found[key], table)
+    _fold_path(draft, seen)
+    return Folded(draft.done(), tuple(draft.changes))
+
+
+def fold_time(asset: AssetState, minute: datetime, settings: DifferSettings) -> Folded:
+    """What happens when nothing happens: flapping ends, a host that was not seen for long is down.
+
+    A tick may run ahead of `probes` by a backlog; an hour's grace keeps the order of the two from mattering.
+    """
+    draft = Draft(asset, minute - TICK_GRACE, ())
+    _settle_flapping(draft, minute - TICK_GRACE, settings)
+    _stale(draft, minute - TICK_GRACE, settings)
+    return Folded(draft.done(), tuple(draft.changes))
+
+
+def _answered(draft: Draft, key: Key, at: datetime, unit_id: str, settings: DifferSettings) -> None:
+    """The port answered: a new service or a closed one opens, a suspected one is cleared."""
+    service = draft.services.get(key)
+    if service is None:
+        if draft.room():
+            fresh = ServiceState(port=key[1], transport=key[0], status=ServiceStatus.OPEN, first_seen=at, last_seen=at, unit_id=unit_id)
+            draft.put(fresh.model_copy(update={"transitions": (at,)}))
+        return
+    if at <= as_of(service):
+        return
+    update: dict[str, object] = {"status": ServiceStatus.OPEN, "votes": (), "last_seen": at, "unit_id": unit_id}
+    if service.status is ServiceStatus.CLOSED:
+        update |= {"seen": None, "transitions": forgetting(service.transitions, at, settings)}
+    draft.put(service.model_copy(update=update))
+
+
+def _announce(draft: Draft, service: ServiceState, seen: ServiceObservation, settings: DifferSettings) -> None:
+    """Tell that a service opened, with what is known of it; or that it flaps; or, while it flaps, nothing."""
+    if not draft.up:
+        draft.tell_up()
+    flaps = service.flapping or len(service.transitions) >= settings.flap_transitions
+    draft.put(service.model_copy(update={"seen": seen, "flapping": flaps}))
+    where = f"{service.transport.value}/{service.port}"
+    if not flaps:
+        draft.tell(ChangeKind.SERVICE_OPENED, f"{where} opened: {describe(seen)}", service, after=seen)
+    elif not service.flapping:
+        draft.tell(ChangeKind.SERVICE_FLAPPING, f"{where} keeps opening and closing", service, after=seen)
+
+
+def _close(draft: Draft, service: ServiceState, settings: DifferSettings) -> None:
+    transitions = forgetting(service.transitions, service.votes[-1].at, settings)
+    flaps = service.flapping or len(transitions) >= settings.flap_transitions
+    units = tuple(vote.unit_id for vote in service.votes)
+    closed = {"status": ServiceStatus.CLOSED, "votes": (), "transitions": transitions, "flapping": flaps}
+    draft.put(service.model_copy(update=closed))
+    where = f"{service.transport.value}/{service.port}"
+    if not flaps:
+        draft.tell(ChangeKind.SERVICE_CLOSED, f"{where} closed: {describe(service.seen)}", service, before=service.seen, evidence=units)
+    elif not service.flapping:
+        draft.tell(ChangeKind.SERVICE_FLAPPING, f"{where} keeps opening and closing", service, after=service.seen, evidence=units)
+
+
+def _compare(draft: Draft, service: ServiceState, new: ServiceObservation, table: Fingerprints) -> None:
+    """Tell what differs between what was known of a service and what was seen now."""
+    if service.seen is None:
+        return
+    old = table.identify(service.seen)
+    merged = merge(old, new)
+    where = f"{service.transport.value}/{service.port}"
+    differs, swapped = differences(old, merged), certificate_of(old) != certificate_of(merged) and bool(certificate_of(old))
+    draft.put(service.model_copy(update={"seen": merged if differs or swapped else refine(old, merged)}))
+    if differs:
+        words = f"{where} changed ({', '.join(differs)}): {describe(old)} → {describe(merged)}"
+        draft.tell(ChangeKind.SERVICE_CHANGED, words, service, before=old, after=merged)
+    if swapped:
+        draft.tell(ChangeKind.CERTIFICATE_CHANGED, f"{where} presents another certificate", service, before=old, after=merged)
+
+
+def _fold_path(draft: Draft, seen: HostObservation) -> None:
+    if not seen.path:
+        return
+    old, path = draft.path, merge_path(draft.path, seen.path)
+    draft.path = path
+    if old is not None and path_moved(old, seen.path):
+        draft.tell(ChangeKind.PATH_CHANGED, "the path to the host changed", paths=(show_path(old), show_path(path)))
+
+
+def _settle_flapping(draft: Draft, now: datetime, settings: DifferSettings) -> None:
+    """A service that was steady for `flap_hours` flaps no more: tell what it settled on."""
+    for service in draft.in_order():
+        steady = service.transitions[-1] + timedelta(hours=settings.flap_hours) if service.transitions else now
+        if not service.flapping or steady > now:
+            continue
+        draft.put(service.model_copy(update={"flapping": False, "transitions": service.transitions[-1:]}))
+        words = f"{service.transport.value}/{service.port} is steady again:"
+        if service.status is ServiceStatus.CLOSED:
+            draft.tell(ChangeKind.SERVICE_CLOSED, f"{words} closed", service, before=service.seen, at=steady)
+            if draft.last_looked > draft.last_seen:
+                _down_if_empty(draft)
+        elif service.seen is not None:
+            draft.tell(ChangeKind.SERVICE_OPENED, f"{words} open", service, after=service.seen, at=steady)
+
+
+def _note_look(draft: Draft, look: Look) -> None:
+    """When the host was last looked at and seen. Only a look at ports known on it counts: silence elsewhere means nothing."""
+    known = [one for one in draft.services.values() if one.transport is look.transport]
+    left = [one for one in known if one.status is not ServiceStatus.CLOSED]
+    if look.alive:
+        draft.note_seen(look.at)
+    if any(look.verdict(service.port) is not Verdict.UNKNOWN for service in left or known):
+        draft.note_looked(look.at, look.recall)
+
+
+def _down_if_empty(draft: Draft) -> None:
+    """The host is down when no service is left on it; not while one flaps, else the host would flap with it."""
+    if draft.up and all(one.status is ServiceStatus.CLOSED and not one.flapping for one in draft.services.values()):
+        draft.tell_down("its last service fell silent")
+
+
+def _stale(draft: Draft, now: datetime, settings: DifferSettings) -> None:
+    """A host that was looked at, yet not seen for `stale_hours`, is down, and its services with it."""
+    due = draft.last_seen + timedelta(hours=settings.stale_hours)
+    if not draft.up or draft.last_looked <= draft.last_seen or due > now:
+        return
+    for service in draft.in_order():
+        if service.status is not ServiceStatus.CLOSED:
+            closed = {"status": ServiceStatus.CLOSED, "votes": (), "flapping": False, "transitions": (due,)}
+            draft.put(service.model_copy(update=closed))
+            words = f"{service.transport.value}/{service.port} was not seen for {settings.stale_hours} hours"
+            draft.tell(ChangeKind.SERVICE_CLOSED, words, service, before=service.seen, at=due)
+    draft.tell_down(f"it was not seen for {settings.stale_hours} hours", at=due)

@@ -1,0 +1,181 @@
+"""The gate that every packet passes: first the budgets of host, unit, grant and scanner, then scope and halts, with nothing in between.
+
+Waiting at each level is first come, first served, behind that level's lock, and tokens are taken from all levels at once at the end. So no rate
+is ever exceeded, a slow host delays nobody else's packets, and at each level one waiter, not hundreds, watches the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from infra.core.settings import Settings
+from processors.scan.gate import Halted, OutOfScope
+from processors.scan.orders import Orders
+from processors.scan.pacing import Bucket, bucket, share, spend, wait, with_rate
+from schemas.events.targets import WorkUnit
+from schemas.scope import Ask, GrantBook, standing
+
+STOPPING, LOST, CUT_OFF, FROZEN, EXPIRED, OVER_TIME = "stopping", "partition_lost", "cut_off", "frozen", "expired", "over_time"
+UNFINISHED = frozenset({STOPPING, LOST, CUT_OFF})
+"""Halts that say nothing about the unit: its attempt is never published, and it is done again, here or by a successor."""
+SLICE_SECONDS = 0.25  # longest sleep between two looks at the halts
+
+
+class Rules(Protocol):
+    """What counts now. `fresh_at`: since when (uptime, seconds) that is known to be all there is."""
+
+    book: GrantBook
+    orders: Orders
+    fresh_at: float
+
+
+@dataclass(slots=True)
+class Level:
+    """A budget that several packets share."""
+
+    bucket: Bucket
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class ScannerGate:
+    """What the units of one scanner share: its own budget, each grant's, and the conditions that halt everything.
+
+    `contact_at` (uptime of the last proof that the group's coordinator answers), `owned` (partitions) and `stopping` are set by the scanner's loop.
+    """
+
+    def __init__(self, settings: Settings, rules: Rules, uptime: Callable[[], float], now: Callable[[], datetime]) -> None:
+        self.settings, self.rules, self.uptime, self.now = settings, rules, uptime, now
+        self.contact_at = uptime()
+        self.owned = 1
+        self.stopping = False
+        self.packets = 0
+        self.refused = 0
+        self.whole = Level(bucket(settings.scanner.packets_per_second, uptime()))
+        self._grants: dict[str, Level] = {}
+
+    def halt(self, unit: WorkUnit) -> str | None:
+        """Why nothing of this unit may be sent now, or None."""
+        if self.stopping:
+            return STOPPING
+        if self.cut_off():
+            return CUT_OFF
+        if self.rules.orders.freezes(unit.subnet):
+            return FROZEN
+        now = self.now()
+        if now >= unit.expires_at:
+            return EXPIRED
+        entry = self.rules.book.known.get(unit.grant_id)
+        return f"no trusted grant has the id {unit.grant_id}" if entry is None else standing(entry, unit.zone, now)
+
+    def cut_off(self) -> bool:
+        """Whether the last proof of contact is too old to go on sending."""
+        return self.uptime() - min(self.rules.fresh_at, self.contact_at) > self.settings.scanner.cut_off_seconds
+
+    def grant_level(self, grant_id: str) -> Level:
+        """This scanner's share of a grant's total, at the grant's present intensity."""
+        total = self.rules.book.known[grant_id].grant.intensity.packets_per_second
+        rate, now = share(total, self.owned, self.settings.kafka.partitions), self.uptime()
+        level = self._grants.setdefault(grant_id, Level(bucket(rate, now)))
+        level.bucket = with_rate(level.bucket, rate, now)
+        return level
+
+
+class UnitGate:
+    """The gate of one attempt at one unit. `lost` is set when its partition was taken away; `halted` says why it was first stopped.
+
+    A unit has `planner.unit_seconds` at its own budget; time that it waits for budgets shared with others does not count.
+    """
+
+    def __init__(self, scanner: ScannerGate, unit: WorkUnit) -> None:
+        now = scanner.uptime()
+        self.unit, self.lost = unit, False
+        self.halted: str | None = None
+        self.packets = 0
+        self._scanner = scanner
+        self._waits_since: float | None = None
+        self._deadline = now + scanner.settings.planner.unit_seconds
+        self._addresses = frozenset(ipaddress.ip_address(one) for one in unit.addresses)
+        entry = scanner.rules.book.known.get(unit.grant_id)
+        rate, per_host = unit.packets_per_second, min(unit.per_host_per_second, scanner.settings.scanner.per_host_per_second)
+        if entry is not None:  # a unit may ask for less than its grant allows, never for more
+            rate = min(rate, entry.grant.intensity.packets_per_second)
+            per_host = min(per_host, entry.grant.intensity.per_host_per_second)
+        self._per_host = per_host
+        self._own = Level(bucket(rate, now))
+        self._hosts: dict[str, Level] = {}
+
+    def halt(self) -> str | None:
+        """Why this attempt must stop now, or None."""
+        reason = LOST if self.lost else self._scanner.halt(self.unit)
+        now = self._scanner.uptime()
+        if reason is None and (self._waits_since or now) > self._deadline:
+            reason = OVER_TIME
+        if reason is not None and self.halted is None:
+            self.halted = reason
+        return reason
+
+    def allows_intrusive(self) -> bool:
+        """Whether the unit's grant allows probes that do more than look."""
+        entry = self._scanner.rules.book.known.get(self.unit.grant_id)
+        return entry is not None and entry.grant.intensity.intrusive
+
+    def check(self, unit: WorkUnit, address: str, ask: Ask) -> None:
+        """Check one packet without waiting. Raises OutOfScope or Halted."""
+        reason = self.halt()
+        if reason is not None:
+            raise Halted(reason)
+        problem = self._problem(unit, address, ask)
+        if problem is not None:
+            self._scanner.refused += 1
+            raise OutOfScope(problem)
+
+    async def admit(self, unit: WorkUnit, address: str, ask: Ask, packets: int = 1) -> None:
+        """Wait until the budgets of scanner, unit and host allow `packets` more, then check. Raises OutOfScope or Halted."""
+        self.check(unit, address, ask)
+        host = self._hosts.setdefault(address, Level(bucket(self._per_host, self._scanner.uptime())))
+        async with host.lock:
+            await self._tokens(host, packets, jitter=0.1)
+            async with self._own.lock:
+                await self._tokens(self._own, packets)
+                await self._shared_tokens(unit, address, ask, packets, host)
+        self.packets += packets
+        self._scanner.packets += packets
+
+    async def _shared_tokens(self, unit: WorkUnit, address: str, ask: Ask, packets: int, host: Level) -> None:
+        """Wait for the budgets that others use too, check, and take the tokens of all levels. One packet of a unit is here at a time."""
+        whole, grant = self._scanner.whole, self._scanner.grant_level(unit.grant_id)
+        self._waits_since = began = self._scanner.uptime()
+        try:
+            async with grant.lock:
+                await self._tokens(grant, packets)
+                async with whole.lock:
+                    await self._tokens(whole, packets)
+                    self.check(unit, address, ask)
+                    now = self._scanner.uptime()
+                    for level in (host, self._own, grant, whole):
+                        level.bucket = spend(level.bucket, now, packets)
+        finally:
+            self._deadline += self._scanner.uptime() - began
+            self._waits_since = None
+
+    async def _tokens(self, level: Level, packets: int, jitter: float = 0.0) -> None:
+        """Sleep until the level has tokens for `packets`, looking at the halts all along."""
+        pause = wait(level.bucket, self._scanner.uptime(), packets)
+        pause += pause * jitter * random.random()  # noqa: S311  hosts that were asked together drift apart
+        while pause > 0:
+            await asyncio.sleep(min(pause, SLICE_SECONDS))
+            reason = self.halt()
+            if reason is not None:
+                raise Halted(reason)
+            pause = wait(level.bucket, self._scanner.uptime(), packets)
+
+    def _problem(self, unit: WorkUnit, address: str, ask: Ask) -> str | None:
+        if unit.unit_id != self.unit.unit_id or ipaddress.ip_address(address) not in self._addresses:
+            return f"{address} is no address of this unit"
+        return self._scanner.rules.book.refusal(unit.zone, self.unit.grant_id, address, ask, self._scanner.now())

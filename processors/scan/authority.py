@@ -1,0 +1,178 @@
+"""What this scanner is allowed to do, as of a moment ago: follows `grants` and `commands` in a thread of its own.
+
+`fresh_at` is the proof of contact: once a second the broker is asked where both topics end, and when everything up to there has been read, the
+moment of the question counts. A poll that returns nothing proves nothing: it looks the same when the broker is gone.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from infra.core.errors import DriftlineError, MissingPrerequisite
+from infra.core.settings import Settings
+from infra.core.trust import load_signers, signers_stamp
+from infra.kafka.client import consumer_config, prefixed, value_of
+from processors.scan.floors import load_floors, save_floors
+from processors.scan.orders import Orders
+from schemas.codec import Codec, UndecodableError
+from schemas.events.grants import Command, Grant
+from schemas.scope import GrantBook
+from schemas.signing import TrustedSigner
+
+log = structlog.get_logger()
+POLL_SECONDS = 0.25
+ASK_SECONDS = 1.0
+TOPICS = ("grants", "commands")
+
+
+def uptime() -> float:
+    """Seconds since the machine started, sleep included: a process or laptop that was stopped finds that time has passed."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(slots=True)
+class _Question:
+    """Where the topics ended when they were asked."""
+
+    asked_at: float
+    ends: dict[str, int] = field(default_factory=dict)
+
+
+class Authority:
+    """The grants and orders that count now. `book` and `orders` are replaced as a whole, so any thread may read them."""
+
+    def __init__(self, settings: Settings, agent_id: str, codec: Codec) -> None:
+        self._settings, self._agent_id, self._codec = settings, agent_id, codec
+        self._path = settings.data_dir / f"scanner-{settings.slot}" / "floors.json"
+        self._stamp = signers_stamp(settings)
+        self.book = GrantBook(load_signers(settings), load_floors(self._path))
+        self.orders = Orders()
+        self.fresh_at = float("-inf")
+        self.failure: Exception | None = None
+        self._names = {prefixed(settings, topic): topic for topic in TOPICS}
+        self._read = dict.fromkeys(self._names, 0)
+        self._question = _Question(float("-inf"))
+        self._stop = threading.Event()
+        self._loaded = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="authority", daemon=True)
+
+    def start(self, stop: threading.Event, timeout: float = 60.0) -> None:
+        """Read both topics to their end, and go on reading. Raises MissingPrerequisite if that takes too long."""
+        self._thread.start()
+        deadline = time.monotonic() + timeout
+        while not self._loaded.wait(0.1) and not stop.is_set():
+            self.raise_failure()
+            if time.monotonic() > deadline:
+                raise MissingPrerequisite(
+                    f"The topics {' and '.join(self._names)} could not be read in {timeout:.0f} s.",
+                    "Run 'driftline topics apply' and check that Kafka answers.",
+                )
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+
+    def raise_failure(self) -> None:
+        """Raise what ended the thread, if anything did: without it the scanner can't work."""
+        if self.failure is not None:
+            raise DriftlineError(f"The scanner lost sight of its grants ({self.failure}).", "It starts again by itself.") from self.failure
+
+    def learn(self, grants: list[Grant], signers: tuple[TrustedSigner, ...] | None = None) -> None:
+        """Take in grants; with `signers`, believe these from now on, and `grants` is all that is known.
+
+        What was believed is on the disk before it counts. Raises OSError if the disk does not take it.
+        """
+        old = self.book
+        book = GrantBook(old.signers, dict(old.floors), dict(old.known)) if signers is None else GrantBook(signers, dict(old.floors))
+        for grant in grants:
+            reason = book.learn(grant)
+            if reason:
+                log.warning("grant_not_believed", grant=grant.grant_id, revision=grant.revision, reason=reason)
+        if book.floors != self.book.floors:
+            save_floors(self._path, book.floors)
+        self.book = book
+
+    def _follow(self) -> None:
+        config = consumer_config(self._settings, "scanner.authority", **{"enable.partition.eof": True, "fetch.wait.max.ms": 500})
+        consumer = Consumer(config)
+        try:
+            consumer.assign([TopicPartition(name, 0, 0) for name in self._names])
+            while not self._stop.is_set():
+                first = consumer.poll(POLL_SECONDS)
+                if first is not None:
+                    self._take([first, *consumer.consume(500, 0)])
+                self._watch_signers(consumer)
+                if uptime() - self._question.asked_at >= ASK_SECONDS:
+                    self._ask(consumer)
+                self._judge()
+        except Exception as error:  # noqa: BLE001  whatever it is: the gate closes by itself, and the role must end
+            log.exception("authority_failed")
+            self.failure = error
+        finally:
+            consumer.close()
+
+    def _take(self, messages: list[Message]) -> None:
+        grants: list[Grant] = []
+        for message in messages:
+            error, name, offset = message.error(), message.topic() or "", message.offset() or 0
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
+                    self._read[name] = max(self._read[name], offset)
+                elif error.fatal():
+                    raise KafkaException(error)
+                continue
+            event = self._decoded(message, self._names[name])
+            if isinstance(event, Grant):
+                grants.append(event)
+            elif isinstance(event, Command):
+                self.orders = self.orders.after(event, self._agent_id)
+            self._read[name] = max(self._read[name], offset + 1)
+        if grants:
+            self.learn(grants)
+
+    def _decoded(self, message: Message, topic: str) -> object:
+        """The event; None for a tombstone (which changes nothing) or bytes that can't be decoded."""
+        value = value_of(message)
+        try:
+            return None if value is None else self._codec.decode(topic, value)
+        except UndecodableError as error:
+            log.error("undecodable_authority_record", topic=topic, offset=message.offset(), reason=str(error))
+            return None
+
+    def _ask(self, consumer: Consumer) -> None:
+        question = _Question(uptime())
+        try:
+            for name in self._names:
+                question.ends[name] = consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=ASK_SECONDS)[1]
+        except KafkaException as error:
+            log.warning("broker_does_not_answer", reason=str(error))
+            return
+        self._question = question
+
+    def _judge(self) -> None:
+        ends = self._question.ends
+        if ends and all(self._read[name] >= end for name, end in ends.items()):
+            self.fresh_at = self._question.asked_at
+            self._loaded.set()
+
+    def _watch_signers(self, consumer: Consumer) -> None:
+        """Believe the signers file as it is now: what is known is judged again, what was refused is read again."""
+        stamp = signers_stamp(self._settings)
+        if stamp == self._stamp or not self._loaded.is_set():
+            return
+        self._stamp = stamp
+        try:
+            signers = load_signers(self._settings)
+        except DriftlineError as error:
+            log.error("signers_file_ignored", reason=str(error))
+            return
+        self.learn([one.grant for one in self.book.known.values()], signers)
+        consumer.seek(TopicPartition(prefixed(self._settings, "grants"), 0, 0))
+        log.info("signers_changed", signers=[one.name for one in signers])

@@ -1,0 +1,45 @@
+"""A unit's own view of the gate: asks it before each packet, counts what it let through, and can ask again about the last."""
+
+from __future__ import annotations
+
+from processors.scan.gate import Gate, OutOfScope
+from schemas.events.targets import WorkUnit
+from schemas.scope import Ask
+
+
+class Meter:
+    """Admits and counts the packets of one unit. `sent` counts what was let through, answers' acknowledgements included."""
+
+    def __init__(self, gate: Gate, unit: WorkUnit) -> None:
+        self._gate, self._unit = gate, unit
+        self._last: tuple[str, Ask] | None = None
+        self.sent = 0
+
+    async def admit(self, address: str, ask: Ask, packets: int = 1) -> None:
+        """Wait for the budget, then check. Raises OutOfScope or Halted. Large asks are split, so that no bucket is too small for one."""
+        while packets > 0:
+            part = min(packets, self._unit.per_host_per_second)
+            await self._gate.admit(self._unit, address, ask, part)
+            self.sent += part
+            packets -= part
+        self._last = (address, ask)
+
+    async def settle(self, address: str, ask: Ask, packets: int) -> None:
+        """Pay afterwards for what the kernel sent by itself (ACK, RST) because a port answered. Raises Halted only."""
+        try:
+            await self.admit(address, ask, packets)
+        except OutOfScope:
+            self.sent += packets
+
+    def check(self, address: str, ask: Ask) -> None:
+        """Check without waiting or counting. Raises OutOfScope or Halted."""
+        self._gate.check(self._unit, address, ask)
+
+    def recheck(self) -> None:
+        """Check the packet that was let through last once more. Raises Halted if the unit must stop."""
+        if self._last is None:
+            return
+        try:
+            self.check(*self._last)
+        except OutOfScope:
+            self._last = None

@@ -1,0 +1,76 @@
+"""One unit, one transaction: its results, the request for its rest, its dead letter if it has one, and its offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from infra.core.settings import Settings
+from infra.core.telemetry import Meter
+from infra.kafka.client import prefixed, transactional_producer
+from infra.kafka.deadletters import dead_letter
+from processors.scan.intake import Entry
+from processors.scan.partial import Outcome
+from schemas.codec import Codec
+from schemas.events.base import Event
+from schemas.ids import partition_of, subnet_key
+from schemas.topics import work_topic
+
+log = structlog.get_logger()
+MOST_ABORTS = 20  # in a row, before the role gives up and its supervisor starts it anew
+
+
+class UnitPublisher:
+    """Publishes finished units. Its transactional id is this worker slot's, so a restart ends what its predecessor left open."""
+
+    def __init__(self, settings: Settings, codec: Codec, meter: Meter) -> None:
+        self._settings, self._codec, self._meter = settings, codec, meter
+        self._producer: Producer = transactional_producer(settings, "scanner")
+        self._aborts = 0
+
+    def publish(self, entry: Entry, consumer: Consumer) -> bool:
+        """Publish a unit that is done, all or nothing. False: nothing was, try again. Raises KafkaException if trying again can't help."""
+        if entry.outcome is None:
+            raise ValueError("only a unit that is done can be published")
+        count = 0
+        self._producer.begin_transaction()
+        try:
+            for topic, key, route, event in outputs(entry.outcome):
+                where = partition_of(route, self._settings.kafka.partitions)
+                self._producer.produce(prefixed(self._settings, topic), self._codec.encode(topic, event), key.encode(), where)
+                count += 1
+            if entry.outcome.error is not None:
+                dead_letter(self._producer, self._settings, entry.message, work_topic(self._settings.scanner.zone), entry.outcome.error)
+            done = TopicPartition(entry.message.topic() or "", entry.partition, entry.offset + 1)
+            self._producer.send_offsets_to_transaction([done], consumer.consumer_group_metadata(), 10.0)
+            self._producer.commit_transaction()
+        except KafkaException as error:
+            self._abort(error)
+            return False
+        self._aborts = 0
+        self._meter.emitted(count)
+        return True
+
+    def _abort(self, failure: KafkaException) -> None:
+        """Undo. A rebalance in between, or a broker that was away, gets another chance; a successor with our id (fencing) does not."""
+        cause = failure.args[0]
+        self._aborts += 1
+        hopeless = not isinstance(cause, KafkaError) or cause.fatal() or not (cause.txn_requires_abort() or cause.retriable())
+        if hopeless or self._aborts > MOST_ABORTS:
+            raise failure
+        log.warning("unit_not_published_yet", reason=cause.str(), tries=self._aborts)
+        self._producer.abort_transaction()
+
+
+def outputs(outcome: Outcome) -> Iterator[tuple[str, str, str, Event]]:
+    """Topic, key, what decides the partition, event: in the order in which they are written."""
+    for sweep in outcome.sweeps:
+        place = subnet_key(sweep.zone, sweep.subnet)
+        yield "probes", place, place, sweep
+    for host in outcome.hosts:
+        place = subnet_key(host.zone, host.subnet)
+        yield "probes", place, place, host
+    for request in outcome.rest:
+        yield "targets", request.request_id, request.request_id, request

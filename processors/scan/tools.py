@@ -1,0 +1,77 @@
+"""Runs other programs (nmap, hping3, traceroute): few at once, capped in output and time, never outliving the scanner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import weakref
+from collections.abc import Callable, Sequence
+
+import structlog
+
+OUTPUT_LIMIT = 1 << 20
+CHECK_SECONDS = 0.25
+
+log = structlog.get_logger()
+
+
+class Places:
+    """How many processes of each program may run at once in this event loop. Shared by all units, since the machine is."""
+
+    _of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]] = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, program: str, bound: int) -> asyncio.Semaphore:
+        """The semaphore of a program in the running loop."""
+        return cls._of_loop.setdefault(asyncio.get_running_loop(), {}).setdefault(program, asyncio.Semaphore(bound))
+
+
+async def run_tool(arguments: Sequence[str], seconds: float, check: Callable[[], None]) -> bytes:
+    """Run a program and return its standard output, b"" if it took longer than `seconds` (it is then killed).
+
+    `check` is called four times a second; what it raises (OutOfScope, Halted) kills the program first. So does a cancellation,
+    and `setpriv` where there is one: the kernel then kills the program together with the scanner.
+    """
+    setpriv = shutil.which("setpriv")
+    guard = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+    process = await asyncio.create_subprocess_exec(
+        *guard,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+    )
+    output = asyncio.ensure_future(_read(process))
+    deadline = asyncio.get_running_loop().time() + seconds
+    try:
+        while not (await asyncio.wait({output}, timeout=CHECK_SECONDS))[0]:
+            check()
+            if asyncio.get_running_loop().time() > deadline:
+                log.warning("tool_took_too_long", program=arguments[0], seconds=seconds)
+                return b""
+        return output.result()
+    finally:
+        await _end(process, output)
+
+
+async def _read(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None
+    found = bytearray()
+    while len(found) < OUTPUT_LIMIT and (chunk := await process.stdout.read(65536)):
+        found += chunk
+    return bytes(found)
+
+
+async def _end(process: asyncio.subprocess.Process, output: asyncio.Future[bytes]) -> None:
+    if process.returncode is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    output.cancel()
+    await asyncio.gather(output, return_exceptions=True)
+    await asyncio.shield(process.wait())

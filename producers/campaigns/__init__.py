@@ -1,0 +1,1 @@
+"""Campaigns: standing wishes to look at targets, which the scheduler carries out."""

@@ -1,0 +1,1 @@
+"""Grants: the keys that sign them, and issuing, amending, revoking and listing them."""
