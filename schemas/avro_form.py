@@ -1,6 +1,6 @@
 """The Avro schema of an event, derived from its pydantic model, so that the two can't drift.
 
-Avro 1.12: records, enums, arrays, maps, unions with null first, and the logical type timestamp-millis. `python -m schemas.avro_form` writes
+Avro 1.12: records, enums, arrays, maps, unions with null first, and the logical type timestamp-millis. `python -m schemas.release` writes
 the `.avsc` files; a contract test fails when they are not what the models say.
 """
 
@@ -92,9 +92,3 @@ def _leaf(annotation: Any, seen: set[str]) -> Schema:
 def as_text(schema: Schema) -> str:
     """The form in which a schema is committed."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    from schemas.release import write_all
-
-    write_all()

@@ -105,3 +105,7 @@ def write_all(folder: Path = FOLDER) -> list[Path]:
             file.write_text(as_text(form))
             written.append(file)
     return written
+
+
+if __name__ == "__main__":
+    write_all()

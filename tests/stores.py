@@ -94,8 +94,8 @@ def running_store(folder: Path, *, settings: Settings | None = None, migrate: bo
 
 def _serve(values: dict[str, object], ready: threading.Event, migrate: bool) -> None:
     """The child: what `driftline run store` does."""
-    from infra.clickhouse.migrations import apply_migrations  # noqa: PLC0415
-    from infra.local.store.role import run  # noqa: PLC0415
+    from infra.clickhouse.migrations import apply_migrations
+    from infra.local.store.role import run
 
     settings = load_settings(**values)
     stop = threading.Event()

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import DatabaseError, Error
+from clickhouse_connect.driver.exceptions import DatabaseError, Error, OperationalError
 
 from infra.core.errors import Backpressure, MissingPrerequisite
 from infra.core.ports import Record
@@ -25,7 +25,7 @@ class ClickHouseSink:
     """Writes one insert a table and batch. The tables dedupe on deterministic keys, so a batch that comes twice changes nothing."""
 
     name = "clickhouse"
-    topics = TOPICS
+    topics: tuple[str, ...] = TOPICS
 
     def __init__(self, connect: Callable[[], Client], positions: Positions) -> None:
         self._connect, self._positions = connect, positions
@@ -65,9 +65,9 @@ class ClickHouseSink:
                 columns = list(rows[0])
                 data: list[Sequence[Any]] = [[row[column] for row in rows] for column in columns]
                 self._client.insert(table, data, column_names=columns, column_oriented=True)
-        except DatabaseError:
-            raise  # ClickHouse understood and refused: a fault of ours, not of the moment
         except (Error, OSError, MissingPrerequisite) as error:
+            if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
+                raise  # ClickHouse understood and refused: a fault of ours, not of the moment
             log.warning("clickhouse_away", reason=str(error)[:300])
             self._client = None
             raise Backpressure(RETRY_SECONDS) from None

@@ -1,7 +1,7 @@
 """Moves records from topics into a sink: batches that are contiguous in every partition, offsets committed after the write.
 
-A crash between write and commit writes a batch twice; the sink's rows are keyed so that this changes nothing. A sink that can't take more now pauses the
-partitions; polling goes on, so that the group stays as it is.
+A crash between write and commit writes a batch twice; the sink's rows are keyed so that this changes nothing. A sink that can't
+take more now pauses the partitions; polling goes on, so that the group stays as it is.
 """
 
 from __future__ import annotations

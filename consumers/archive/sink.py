@@ -1,8 +1,9 @@
 """What a sink is, and the sinks of other packages.
 
-A sink is a class with a `name`, the `topics` it reads, and `write(records)`, which returns when the records are safe; writing some twice must change
-nothing. A package adds one through the entry-point group `driftline.sinks` (a callable that takes the settings); it then runs inside the
-archiver role with a consumer group of its own. Raise Backpressure to be called again later with the same records.
+A sink is a class with a `name`, the `topics` it reads, and `write(records)`, which returns when the records are safe; writing
+some twice must change nothing. A package adds one through the entry-point group `driftline.sinks` (a callable that takes the
+settings); it then runs inside the archiver role with a consumer group of its own. Raise Backpressure to be called again later with
+the same records.
 """
 
 from __future__ import annotations

@@ -8,12 +8,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import sys
 import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event as Flag
 from typing import IO
 
 import structlog
@@ -63,8 +65,8 @@ class Supervisor:
     _broker: Broker | None = None
     _lock: IO[str] | None = None
 
-    def start(self) -> None:
-        """Bring everything up; returns when every role is ready. Raises DriftlineError with what to do."""
+    def start(self, stop: Flag) -> None:
+        """Bring everything up; returns when every role is ready, or `stop` is set. Raises DriftlineError with what to do."""
         self._take_lock()
         if self.settings.kafka.bootstrap is None:
             self.progress("starting Kafka")
@@ -73,16 +75,14 @@ class Supervisor:
         self.progress("making topics")
         TopicAdmin(self.settings).apply()
         self.members = [Member(roles, health_port(self.settings, roles)) for roles in GROUPS]
-        self._start_in_order()
-        self.progress("ready")
+        self._start_in_order(stop)
 
-    def _start_in_order(self) -> None:
+    def _start_in_order(self, stop: Flag) -> None:
         store, *others = self.members
-        self._spawn(store)
-        self._await_ready([store])
-        for member in others:
-            self._spawn(member)
-        self._await_ready(others)
+        for group in ([store], others):
+            for member in group:
+                self._spawn(member)
+            self._await_ready(group, stop)
 
     def _spawn(self, member: Member) -> None:
         logs = self.settings.data_dir / "logs"
@@ -95,10 +95,10 @@ class Supervisor:
         member.started = time.monotonic()
         self._write_down()
 
-    def _await_ready(self, members: list[Member]) -> None:
+    def _await_ready(self, members: list[Member], stop: Flag) -> None:
         deadline = time.monotonic() + START_SECONDS
         waiting = list(members)
-        while waiting:
+        while waiting and not stop.is_set():
             for member in list(waiting):
                 if member.child is not None and (code := member.child.poll()) is not None:
                     raise DriftlineError(f"{member.name} ended with exit code {code} while starting.", self._last_words(member))
@@ -108,7 +108,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 names = ", ".join(member.name for member in waiting)
                 raise DriftlineError(f"{names} did not become ready in {START_SECONDS:.0f} s.", f"See {self.settings.data_dir / 'logs'}.")
-            time.sleep(0.1)
+            stop.wait(0.1)
 
     def watch(self) -> None:
         """One look at every child: restart what ended. Call it a few times a second."""
@@ -147,7 +147,7 @@ class Supervisor:
         for group in (self.members[1:], self.members[:1]):
             running = [member.child for member in group if member.child is not None]
             for child in running:
-                child.ask_to_stop()
+                os.kill(child.pid, signal.SIGTERM)
             for child in running:
                 child.stop(25.0)
         if self._broker is not None:

@@ -57,7 +57,7 @@ def read_migrations(folder: Path | Traversable | None = None) -> list[Migration]
     Raises BadInput for a wrong name, a number used twice, a gap, a missing rollback note or a file without a statement.
     """
     source = folder if folder is not None else files("infra.clickhouse").joinpath("sql")
-    found = sorted((one for one in source.iterdir() if one.name.endswith(".sql")), key=lambda one: one.name)
+    found = sorted((one for one in source.iterdir() if one.name.endswith(".sql")), key=lambda one: one.name) if source.is_dir() else []
     migrations = []
     for expected, file in enumerate(found, start=1):
         match = _NAME.fullmatch(file.name)
@@ -138,7 +138,7 @@ def _take_lease(client: Client) -> None:
         try:
             client.command(f"CREATE TABLE {TABLE}_lease (x UInt8) ENGINE = MergeTree ORDER BY x")
         except Exception as error:
-            if getattr(error, "code", None) != 57:  # TABLE_ALREADY_EXISTS  # noqa: PLR2004
+            if getattr(error, "code", None) != 57:  # TABLE_ALREADY_EXISTS
                 raise
         else:
             return

@@ -49,7 +49,9 @@ def _from_file(path: Path) -> list[Signer]:
         return []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise BadInput(f"The signers file {path} can't be used: {reason}.", "Mend it, or make it anew with 'driftline grant keygen'.") from None
+        raise BadInput(
+            f"The signers file {path} can't be used: {reason}.", "Mend it, or make it anew with 'driftline grant keygen'."
+        ) from None
 
 
 def _checked(one: Signer, settings: Settings) -> TrustedSigner:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from infra.core.errors import BadInput
 from infra.core.settings import Settings
-from infra.kafka.client import consumer_config, connection, key_of, prefixed, read_whole, transactional_producer, value_of
+from infra.kafka.client import consumer_config, key_of, prefixed, read_whole, transactional_producer, value_of
 from infra.kafka.timestamps import recorded_at
 from schemas.topics import TOPICS, concrete_names
 
@@ -56,10 +56,7 @@ def replay(settings: Settings, topic: str, limit: int) -> int:
     return count
 
 
-def _replay_partition(settings: Settings, consumer: Consumer, producer: object, start: TopicPartition, topic: str, limit: int) -> int:
-    from confluent_kafka import Producer
-
-    assert isinstance(producer, Producer)
+def _replay_partition(settings: Settings, consumer: Consumer, producer: Producer, start: TopicPartition, topic: str, limit: int) -> int:
     low, high = consumer.get_watermark_offsets(start, 15.0)
     begin = max(low, start.offset)
     if begin >= high or limit <= 0:
@@ -94,7 +91,7 @@ def _queues(settings: Settings, topic: str | None) -> list[str]:
 
 
 def _letter(topic: str, message: Message) -> DeadLetter:
-    headers = {name: bytes(value or b"").decode("utf-8", "replace") for name, value in message.headers() or []}
+    headers = {str(pair[0]): _text(pair[1]) for pair in message.headers() or []}
     return DeadLetter(
         reference=f"{topic}:{message.partition()}:{message.offset()}",
         topic=topic,
@@ -106,3 +103,7 @@ def _letter(topic: str, message: Message) -> DeadLetter:
         value=value_of(message) or b"",
         code_version=headers.get("code.version", ""),
     )
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +19,7 @@ from infra.core.errors import MissingPrerequisite
 from infra.core.settings import Settings
 from infra.local.broker_aot import ensure_cache
 from infra.local.broker_config import HOST, BrokerPlan, java_command, write_files
-from infra.local.broker_process import Child, PidFile, end_stale_broker
+from infra.local.broker_process import Child, end_stale_broker, note_owner
 from infra.local.broker_storage import format_storage
 from infra.local.broker_wait import disk_full, require_space, wait_until_ready
 from infra.local.jars import Progress, cache_folder, find_jars
@@ -45,8 +46,7 @@ def prepare(settings: Settings, progress: Progress | None = None) -> BrokerPlan:
         controller_port=settings.broker.controller_port,
         heap_mb=settings.broker.heap_mb,
     )
-    ensure_cache(cache_folder(), plan)
-    return plan
+    return replace(plan, aot_cache=ensure_cache(cache_folder(), plan))
 
 
 class Broker:
@@ -72,11 +72,9 @@ class Broker:
         try:
             write_files(plan)
             require_space(plan)
-            aot = ensure_cache(cache_folder(), plan)
-            flags = (f"-XX:AOTCache={aot}",) if aot else ()
-            format_storage(plan, flags)
-            self._child = Child(java_command(plan, "kafka.Kafka", plan.properties_file, flags=flags), plan.console_file)
-            PidFile.of(self._child.pid).write(self._pid_file)
+            format_storage(plan)
+            self._child = Child(java_command(plan, "kafka.Kafka", plan.properties_file), plan.console_file)
+            note_owner(self._pid_file, self._child.pid)
         except OSError as error:
             self.stop()
             raise _unusable(plan, error) from None

@@ -1,6 +1,6 @@
 """Makes the AOT cache (JEP 483, 514) that lets the broker start in about a second: classes already loaded and linked.
 
-Made once for each Java, set of jars and kind of collector, by running a throwaway broker; kept in the cache folder. Without one the
+Made once for each Java, set of jars and set of JVM flags, by running a throwaway broker; kept in the cache folder. Without one the
 broker starts all the same, in about three seconds.
 """
 
@@ -17,7 +17,8 @@ from pathlib import Path
 
 import structlog
 
-from infra.local.broker_config import HOST, BrokerPlan, java_command, write_files
+from infra.core.errors import DriftlineError
+from infra.local.broker_config import HOST, JVM_FLAGS, BrokerPlan, java_command, write_files
 from infra.local.broker_process import Child
 from infra.local.broker_storage import format_storage
 from infra.local.broker_wait import wait_until_ready
@@ -29,7 +30,7 @@ _TRAINING_SECONDS = 120
 
 def cache_path(folder: Path, plan: BrokerPlan) -> Path:
     """The cache for this Java and these jars. The JVM itself refuses one whose jars changed their size or time."""
-    digest = hashlib.sha256(f"{plan.java.version} {plan.java.executable}".encode())
+    digest = hashlib.sha256(f"{plan.java} {JVM_FLAGS}".encode())
     for jar in plan.jars:
         status = jar.stat()
         digest.update(f"{jar} {status.st_size} {status.st_mtime_ns}".encode())
@@ -49,7 +50,7 @@ def ensure_cache(folder: Path, plan: BrokerPlan) -> Path | None:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.is_file():
                 _train(path, plan)
-    except (OSError, RuntimeError) as error:
+    except (OSError, DriftlineError) as error:
         _log.warning("aot_cache_not_made", reason=str(error), effect="the broker starts more slowly")
         return None
     return path
@@ -70,7 +71,7 @@ def _train(path: Path, plan: BrokerPlan) -> None:
         finally:
             child.kill()
         if not draft.is_file():
-            raise RuntimeError("Java wrote none")
+            raise DriftlineError("Java wrote none.", f"Look into {trial.console_file}.")
         for old in path.parent.glob("kafka-*.aot"):
             old.unlink()
         # Moved in two steps: the scratch folder may be on another file system, and a half cache must never have the name.

@@ -106,23 +106,23 @@ class PidFile:
     owner_started: float
 
     @classmethod
-    def of(cls, pid: int) -> PidFile:
-        """For a broker that this process has just started."""
-        return cls(pid, psutil.Process(pid).create_time(), os.getpid(), psutil.Process().create_time())
-
-    def write(self, path: Path) -> None:
-        """Keep it, whole or not at all."""
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(asdict(self)))
-        draft.replace(path)
-
-    @classmethod
     def read(cls, path: Path) -> PidFile | None:
         """None if there is none, or it makes no sense."""
         try:
             return cls(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
             return None
+
+
+def note_owner(path: Path, pid: int) -> None:
+    """Write down that this process has started the broker `pid`, whole or not at all. Raises OSError."""
+    try:
+        noted = PidFile(pid, psutil.Process(pid).create_time(), os.getpid(), psutil.Process().create_time())
+    except psutil.NoSuchProcess:
+        return  # it ended at once: whoever waits for it will say why
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(asdict(noted)))
+    draft.replace(path)
 
 
 def end_stale_broker(path: Path, properties_file: Path) -> None:

@@ -26,4 +26,4 @@ def answers(host: str, port: int, timeout: float = 2.0) -> bool:
         correlation, _throttle, brokers = struct.unpack_from(">iii", answer)
     except (OSError, struct.error):
         return False
-    return correlation == 1 and brokers > 0
+    return bool(correlation == 1 and brokers > 0)

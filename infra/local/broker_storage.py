@@ -15,7 +15,7 @@ from infra.local.jars import KAFKA_VERSION
 _MARK = "kafka-version"
 
 
-def format_storage(plan: BrokerPlan, flags: tuple[str, ...] = ()) -> None:
+def format_storage(plan: BrokerPlan) -> None:
     """Format the storage if that was not done (or not finished) before. Needs the plan's files on disk.
 
     Raises MissingPrerequisite if a newer Kafka formatted it, DriftlineError if Kafka's tool fails.
@@ -25,7 +25,7 @@ def format_storage(plan: BrokerPlan, flags: tuple[str, ...] = ()) -> None:
         require_readable(plan, mark.read_text().strip())
         return
     tool = ("kafka.tools.StorageTool", "format", "--ignore-formatted", "--cluster-id", _cluster_id(plan.storage))
-    command = java_command(plan, *tool, "--config", plan.properties_file, flags=("-XX:TieredStopAtLevel=1", *flags))
+    command = java_command(plan, *tool, "--config", plan.properties_file)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip() and not line.startswith("\tat ")]

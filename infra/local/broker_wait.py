@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from pathlib import Path
 
 from infra.core.errors import DriftlineError, MissingPrerequisite
 from infra.local.broker_config import HOST, BrokerPlan
@@ -20,9 +21,10 @@ _PAUSE = 0.02
 def wait_until_ready(child: Child, plan: BrokerPlan, timeout: float) -> None:
     """Return when the broker answers a metadata request. Raises DriftlineError if it ends or is not ready in `timeout` seconds."""
     deadline = time.monotonic() + timeout
+    log_begins = plan.log_file.stat().st_size if plan.log_file.is_file() else 0
     while not answers(HOST, plan.port):
         if child.poll() is not None:
-            raise why_it_ended(plan)
+            raise _why_it_ended(plan, log_begins)
         if time.monotonic() > deadline:
             raise DriftlineError(f"Kafka was not ready after {timeout:.0f} s.", f"Look into {plan.log_file}.")
         time.sleep(_PAUSE)
@@ -43,9 +45,9 @@ def disk_full(plan: BrokerPlan, free_mb: int) -> MissingPrerequisite:
     )
 
 
-def why_it_ended(plan: BrokerPlan) -> DriftlineError:
-    """The reason in the logs of a broker that ended during its start, as an error for a person."""
-    written = "".join(path.read_text(errors="replace")[-20_000:] for path in (plan.log_file, plan.console_file) if path.is_file())
+def _why_it_ended(plan: BrokerPlan, log_begins: int) -> DriftlineError:
+    """The reason that a broker wrote before it ended: in the log from byte `log_begins` on, or on the JVM's console."""
+    written = _text(plan.log_file, log_begins) + _text(plan.console_file)
     free_mb = shutil.disk_usage(plan.folder).free >> 20
     if "No space left on device" in written or free_mb < 1:
         return disk_full(plan, free_mb)
@@ -60,3 +62,12 @@ def why_it_ended(plan: BrokerPlan) -> DriftlineError:
     return DriftlineError(
         f"Kafka ended while it started: {reasons[-1] if reasons else 'it gave no reason'}.", f"Look into {plan.log_file}."
     )
+
+
+def _text(path: Path, begins: int = 0) -> str:
+    """What stands in a log from a byte on; all of it if it is shorter, because log4j2 has begun a new file."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return ""
+    return content[begins if begins <= len(content) else 0 :].decode(errors="replace")

@@ -197,7 +197,8 @@ def write_lock(folder: Path) -> None:
 def main() -> None:
     """Fetch what is missing, saying first how much."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress as Bar
+    from rich.progress import BarColumn, DownloadColumn
+    from rich.progress import Progress as Bar
 
     if sys.argv[1:] == ["lock"]:
         return write_lock(cache_folder() / "jars")

@@ -48,25 +48,31 @@ def places_in(state: State, key: str, record: Event | None) -> Iterator[str]:
 
 
 def index_intel(state: State, cve: str, record: Event | None) -> set[str]:
-    """Keep a record of `intel` in the partition's index if it is known to be exploited. Returns the product keys that it concerns or did."""
-    before = set(json.loads(state.get(f"intel|{cve}") or b"[]"))
-    exploited = isinstance(record, IntelRecord) and record.kev is True
-    after = {product_key(one.vendor, one.product) for one in record.affected} if exploited and isinstance(record, IntelRecord) else set()
-    for product in before - after:
-        state.delete(f"exploited|{product}|{cve}")
-    for product in after - before:
-        state.put(f"exploited|{product}|{cve}", b"1")
-    if after != before:
-        state.put(f"intel|{cve}", json.dumps(sorted(after)).encode()) if after else state.delete(f"intel|{cve}")
+    """Keep a record of `intel` in the partition's index if it is known to be exploited. Returns the products that it concerns or did."""
+    before = set(_listed(state, f"intel|{cve}"))
+    after: set[str] = set()
+    if isinstance(record, IntelRecord) and record.kev is True:
+        after = {product_key(one.vendor, one.product) for one in record.affected}
+    for product in before ^ after:
+        _keep(state, f"exploited|{product}", set(_listed(state, f"exploited|{product}")) ^ {cve})
+    if before != after:
+        _keep(state, f"intel|{cve}", after)
     return before | after
 
 
 def exploited_of(state: State, table: Mapping[str, Event], products: Iterable[str], seen: ServiceObservation) -> tuple[IntelRecord, ...]:
     """The known-exploited vulnerabilities that a service's products and versions are affected by, in the order of their names."""
-    found: dict[str, IntelRecord] = {}
-    for product in products:
-        for key, _ in state.scan(f"exploited|{product}|"):
-            record = table.get(key.rpartition("|")[2])
-            if isinstance(record, IntelRecord) and affects(record, seen):
-                found[record.cve] = record
-    return tuple(found[cve] for cve in sorted(found))
+    cves = sorted({cve for product in products for cve in _listed(state, f"exploited|{product}")})
+    records = [table.get(cve) for cve in cves]
+    return tuple(one for one in records if isinstance(one, IntelRecord) and affects(one, seen))
+
+
+def _listed(state: State, key: str) -> list[str]:
+    return list(json.loads(state.get(key) or b"[]"))
+
+
+def _keep(state: State, key: str, values: set[str]) -> None:
+    if values:
+        state.put(key, json.dumps(sorted(values)).encode())
+    else:
+        state.delete(key)

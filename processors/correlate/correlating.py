@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import chain
+
+import structlog
 
 from infra.core.errors import Poison
 from infra.core.ports import Context, Emit, Record
@@ -34,6 +37,7 @@ from schemas.events.assets import AssetChange, ChangeKind
 from schemas.events.findings import Exposure, ExposureEvent
 from schemas.events.operations import Tick
 
+log = structlog.get_logger()
 NEW_FOR = timedelta(days=7)
 NEW_AFTER = timedelta(seconds=30)
 """A service counts as new if its host had been known so long: the first look at a host opens many."""
@@ -65,17 +69,25 @@ class Correlator:
             context.state.delete(entry)
             place = load_place(context.state, key)
             if place is not None:
-                yield from self._settle(place, minute, context)
-                save_place(context.state, place)
+                yield from self._guarded(place, self._settle(place, minute, context), context)
 
     def _again(self, keys: Iterable[str], moment: datetime, context: Context) -> Iterator[Emit]:
         """Judge these places anew because a global table changed."""
         for key in keys:
             place = load_place(context.state, key)
             if place is not None and place.seen is not None:
-                yield from self._settle(place, moment, context)
-                yield from self._judge(place, moment, context)
-                save_place(context.state, place)
+                told = chain(self._settle(place, moment, context), self._judge(place, moment, context))
+                yield from self._guarded(place, told, context)
+
+    def _guarded(self, place: PlaceMemory, told: Iterable[Emit], context: Context) -> list[Emit]:
+        """What is told of one place among many: where a rule fails, that place stays as it was and the others go on."""
+        try:
+            outputs = list(told)
+        except Poison as error:
+            log.error("place_not_judged", place=place.key, reason=error.reason)
+            return []
+        save_place(context.state, place)
+        return outputs
 
     def _change(self, change: AssetChange, context: Context) -> Iterator[Emit]:
         host = load_host(context.state, change.zone, change.address) or HostMemory(first_seen=change.observed_at)

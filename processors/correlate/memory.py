@@ -35,8 +35,8 @@ class HostMemory(BaseModel):
 class PlaceMemory(BaseModel):
     """A service as last told, and the exposures that stand for it.
 
-    `revision` counts the times that exposures were told and never falls, so that a service that comes back goes on counting. `known`: it was
-    seen before, now or earlier. `gone`: told closed, though perhaps kept until its flapping ends. `products`: its keys in the product index.
+    `revision` counts the times that exposures were told and never falls, so that a service that comes back goes on counting. `known`:
+    it was seen once. `gone`: told closed, though perhaps kept until its flapping ends. `products`: its entries in the product index.
     """
 
     model_config = ConfigDict(extra="ignore")

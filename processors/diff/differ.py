@@ -23,6 +23,7 @@ from schemas.ids import asset_key, content_id, subnet_key
 from schemas.portset import ranges, show_ports
 
 SCAN_MINUTES = 60
+CACHED = 512  # decoded assets: a subnet's worth, for a sweep and the observations right after it
 
 
 class Differ:
@@ -31,6 +32,7 @@ class Differ:
     def __init__(self, settings: DifferSettings, codec: Codec, table: Fingerprints | None = None) -> None:
         self._settings, self._codec = settings, codec
         self._table = table or built_in()
+        self._decode = functools.lru_cache(maxsize=CACHED)(functools.partial(_decode, codec))
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The outputs of one record. Raises Poison for an address outside its subnet, or a record of another kind."""
@@ -64,7 +66,7 @@ class Differ:
         """Once an hour, each partition in another minute: what time changes is a matter of hours, and a scan decodes every asset."""
         if not scan_due(tick.minute, context.partition):
             return
-        assets = ((key, self._decode(value)) for key, value in context.state.scan())
+        assets = ((key, _decode(self._codec, value)) for key, value in context.state.scan())
         due = [(asset, folded) for _, asset in assets if (folded := fold_time(asset, tick.minute, self._settings)).asset is not asset]
         for asset, folded in due:
             yield from self._keep(asset, folded, context)
@@ -81,11 +83,6 @@ class Differ:
     def _asset(self, key: str, context: Context) -> AssetState | None:
         value = context.state.get(key)
         return None if value is None else self._decode(value)
-
-    def _decode(self, value: bytes) -> AssetState:
-        asset = self._codec.decode("assets", value)
-        assert isinstance(asset, AssetState)  # noqa: S101  the topic holds nothing else
-        return asset
 
 
 def scan_due(minute: datetime, partition: int) -> bool:
@@ -107,6 +104,12 @@ def confirmation(look: Look, ports: tuple[int, ...], settings: DifferSettings) -
         not_before=look.at + timedelta(seconds=settings.spacing_seconds),
     )
     return Emit("targets", subnet_key(look.zone, look.subnet), request)
+
+
+def _decode(codec: Codec, value: bytes) -> AssetState:
+    asset = codec.decode("assets", value)
+    assert isinstance(asset, AssetState)  # noqa: S101  the topic holds nothing else
+    return asset
 
 
 def _check(addresses: Iterable[str], subnet: str) -> None:

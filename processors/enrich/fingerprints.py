@@ -58,6 +58,9 @@ class Fingerprints:
 
     def identify(self, seen: ServiceObservation) -> ServiceObservation:
         """One service with what this table makes of it. What an earlier table made of it is taken out first."""
+        marks = [one for one in seen.evidence if one.startswith(MARK)]
+        if marks and all(one.startswith(f"{MARK}{self.version}:") for one in marks):
+            return seen  # this table's own work
         plain = without_marks(seen)
         for rule in self.rules:
             found = rule.pattern.search(text_of(plain, rule.field)[:MAX_TEXT])

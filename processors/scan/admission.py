@@ -1,7 +1,7 @@
 """The gate that every packet passes: first the budgets of host, unit, grant and scanner, then scope and halts, with nothing in between.
 
-Waiting at each level is first come, first served, behind that level's lock, and tokens are taken from all levels at once at the end. So no rate
-is ever exceeded, a slow host delays nobody else's packets, and at each level one waiter, not hundreds, watches the clock.
+Waiting at each level is first come, first served, behind that level's lock, and tokens are taken from all levels at once at the end.
+So no rate is ever exceeded, a slow host delays nobody else's packets, and at each level one waiter, not hundreds, watches the clock.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Level:
 class ScannerGate:
     """What the units of one scanner share: its own budget, each grant's, and the conditions that halt everything.
 
-    `contact_at` (uptime of the last proof that the group's coordinator answers), `owned` (partitions) and `stopping` are set by the scanner's loop.
+    The scanner's loop sets `contact_at` (uptime of the last proof that the group's coordinator answers), `owned` (partitions), `stopping`.
     """
 
     def __init__(self, settings: Settings, rules: Rules, uptime: Callable[[], float], now: Callable[[], datetime]) -> None:

@@ -1,7 +1,7 @@
 """What this scanner is allowed to do, as of a moment ago: follows `grants` and `commands` in a thread of its own.
 
-`fresh_at` is the proof of contact: once a second the broker is asked where both topics end, and when everything up to there has been read, the
-moment of the question counts. A poll that returns nothing proves nothing: it looks the same when the broker is gone.
+`fresh_at` is the proof of contact: once a second the broker is asked where both topics end, and when everything up to there has been
+read, the moment of the question counts. A poll that returns nothing proves nothing: it looks the same when the broker is gone.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Authority:
                 if uptime() - self._question.asked_at >= ASK_SECONDS:
                     self._ask(consumer)
                 self._judge()
-        except Exception as error:  # noqa: BLE001  whatever it is: the gate closes by itself, and the role must end
+        except Exception as error:  # whatever it is: the gate closes by itself, and the role must end
             log.exception("authority_failed")
             self.failure = error
         finally:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Crew:
-    """One thread, one event loop. What it is given to do comes back as a `concurrent.futures.Future`."""
+    """One thread, one event loop. Work comes back as a `concurrent.futures.Future` that is done when the work has truly ended."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -20,11 +20,17 @@ class Crew:
         self._thread.start()
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin this; cancelling the future cancels the work at its next await."""
+        """Begin this."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def cancel(self, task: asyncio.Task[Any]) -> None:
+        """Cancel a task of this crew at its next await."""
+        self._loop.call_soon_threadsafe(task.cancel)
+
     def close(self, timeout: float = 5.0) -> None:
-        """Cancel what still runs, let it clean up for at most `timeout` seconds, and end the thread."""
+        """Cancel what still runs, let it clean up for at most `timeout` seconds, and end the thread. Closing twice is fine."""
+        if not self._thread.is_alive():
+            return
         finished = asyncio.run_coroutine_threadsafe(_cancel_others(timeout), self._loop)
         try:
             finished.result(timeout + 1.0)
@@ -41,9 +47,9 @@ class Crew:
             self._loop.close()
 
 
-async def _cancel_others(timeout: float) -> None:
+async def _cancel_others(patience: float) -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     if others:
-        await asyncio.wait(others, timeout=timeout)
+        await asyncio.wait(others, timeout=patience)

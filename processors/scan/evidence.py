@@ -37,6 +37,8 @@ def clean(text: bytes | str, limit: int = TEXT_LIMIT) -> str:
 
 def merge(known: Evidence, found: Evidence, source: str) -> Evidence:
     """`known` with what `found` adds. What is known stays; version and CPE are only believed for the product they belong to."""
+    if found.tls and known.service == "http":
+        known = Evidence()  # what a TLS port says in clear text is its complaint about that
     same_product = not known.product or not found.product or same(known.product, found.product)
     merged = replace(
         known,

@@ -44,11 +44,13 @@ class Progress:
 class Heartbeat:
     """Sends AgentStatus without a transaction: it must also leave while a unit's transaction can't be committed.
 
-    `drops` counts heartbeats that the broker did not take. The broker's append time against our own clock, taken at the middle between sending
-    and acknowledgement, is the clock offset (positive: our clock is ahead).
+    `drops` counts heartbeats that the broker did not take. The clock offset (positive: our clock is ahead) is our clock at the middle
+    between sending and acknowledgement, less the broker's append time.
     """
 
-    def __init__(self, settings: Settings, identity: Identity, codec: Codec, now: Callable[[], datetime], uptime: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: Settings, identity: Identity, codec: Codec, now: Callable[[], datetime], uptime: Callable[[], float]
+    ) -> None:
         self._settings, self._identity, self._codec, self._now, self._uptime = settings, identity, codec, now, uptime
         self._producer = Producer(producer_config(settings, **{"message.timeout.ms": 5000, "queue.buffering.max.messages": 1000}))
         self._due = float("-inf")

@@ -1,8 +1,8 @@
-"""How fast packets may leave. Pure: token buckets as `(bucket, now) -> wait` and `(bucket, now) -> bucket`, times in seconds, rates in packets a second.
+"""How fast packets may leave. Pure token buckets: `(bucket, now) -> wait`, `(bucket, now) -> bucket`; seconds, and packets a second.
 
-Politeness is by place: a scanner, a grant, a unit (its subnet) and a host have a bucket each, and a packet needs a token from all of them.
-The total of a grant holds for its zone, not for one scanner. Partitions divide a zone's subnets among its scanners, so each scanner takes the
-share of the total that its partitions are of all: the shares add up to at most the total, and no scanner asks another.
+Politeness is by place: a scanner, a grant, a unit (its subnet) and a host have a bucket each, and a packet needs a token from all of
+them. The total of a grant holds for its zone, not for one scanner. Partitions divide a zone's subnets among its scanners, so each
+scanner takes the share of the total that its partitions are of all: the shares never exceed the total, and no scanner asks another.
 """
 
 from __future__ import annotations

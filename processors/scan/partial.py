@@ -86,8 +86,8 @@ def not_probed(unit: WorkUnit, attempt: Attempt, reason: str, packets: int = 0) 
 def rest_of(unit: WorkUnit, report: Report) -> tuple[TargetRequest, ...]:
     """Requests for what a unit had no time for: TCP ports that were not probed, and answered ports of hosts that were not looked into.
 
-    Hosts that lack the same ports share a request. Only a rest that is smaller than the unit is asked for: so a unit that gets nowhere is not
-    planned for ever, and whatever is planned again ends. Names are not asked for again: their addresses are pinned.
+    Hosts that lack the same ports share a request. Only a rest that is smaller than the unit is asked for: so a unit that gets nowhere is
+    not planned for ever, and whatever is planned again ends. Names are not asked for again: their addresses are pinned.
     """
     looked_into = {one.address for one in report.hosts}
     ports = frozenset(expand(unit.tcp_ports))

@@ -27,7 +27,6 @@ host each time: no clocks, nonces or counters in what it yields.
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 import socket
 import ssl
@@ -35,7 +34,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import entry_points
 
 import structlog
@@ -43,7 +42,7 @@ import structlog
 from infra.core.settings import ScannerSettings
 from processors.scan.evidence import Evidence
 from processors.scan.meter import Meter
-from processors.scan.tools import Places, run_tool
+from processors.scan.tools import places_of, program_path, run_tool
 from processors.scan.wire import Wire, dial
 from schemas.events.observations import Hop
 from schemas.scope import Ask
@@ -68,7 +67,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a probe is. `cost`: packets at most for one `open` or, for `run`, per port or path. `needs`: programs, or `raw` for CAP_NET_RAW."""
+    """What a probe is.
+
+    `cost`: packets at most for one `open`, or for each ask of a `run`. `needs`: names of programs, or `raw` for CAP_NET_RAW.
+    `yields`: the fields of Evidence that it may fill, or `path`.
+    """
 
     name: str
     cost: int
@@ -88,6 +91,11 @@ class Service:
     known: Evidence
     meter: Meter
     cost: int
+
+    @property
+    def mute(self) -> bool:
+        """Whether it has said nothing that earlier probes understood, neither in clear text nor in TLS."""
+        return not (self.known.service or self.known.banner or self.known.tls)
 
     def open(self, tls: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[Wire]:
         """A conversation with the port, paid for at the gate. Entering it raises OSError, OutOfScope or Halted."""
@@ -124,7 +132,7 @@ class Host:
             for ask in asks:
                 self.meter.check(self.address, ask)
 
-        async with Places.of(arguments[0], places):
+        async with places_of(arguments[0], places):
             check()
             for ask in asks:
                 await self.meter.admit(self.address, ask, self.cost)
@@ -154,6 +162,7 @@ class HostProbe(ABC):
 Probe = ServiceProbe | HostProbe
 
 
+@cache
 def load_probes() -> dict[str, Probe]:
     """All probes by name, built-in ones first. One from outside that is broken, or takes a built-in's name, is logged and left out."""
     probes: dict[str, Probe] = {}
@@ -178,7 +187,7 @@ def lacks(traits: Traits) -> tuple[str, ...]:
 
 def program(name: str) -> str | None:
     """Where a program is; /usr/sbin counts even if PATH lacks it."""
-    return shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    return shutil.which(name, path=program_path())
 
 
 def raw_sockets() -> bool:

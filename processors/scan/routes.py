@@ -14,7 +14,7 @@ def family_of(address: str) -> socket.AddressFamily:
 
 
 def source_of(address: str) -> str:
-    """The source address that the kernel would use towards `address`; connecting a UDP socket sends nothing. Raises OSError without a route."""
+    """The source address that the kernel would use (connecting a UDP socket sends nothing). Raises OSError without a route."""
     with socket.socket(family_of(address), socket.SOCK_DGRAM) as probe:
         probe.connect((address, 9))
         return str(probe.getsockname()[0])

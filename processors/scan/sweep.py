@@ -30,9 +30,10 @@ class Ledger:
         self.refused: dict[Key, str] = {}
         self.answers_by_attempt = [0] * attempts
 
-    def keys(self) -> Iterator[Key]:
-        """Every address and port, hosts taking turns, so that no host gets its probes in one burst."""
-        return ((address, port) for port in self.ports for address in self.addresses)
+    def open_keys(self) -> Iterator[Key]:
+        """What has no state yet and was not refused, hosts taking turns, so that no host gets its probes in one burst."""
+        keys = ((address, port) for port in self.ports for address in self.addresses)
+        return (key for key in keys if key not in self.states and key not in self.refused)
 
     def note(self, key: Key, state: PortState, attempt: int = 1) -> None:
         """Record what a port did at an attempt (from 1). Only answers of the port itself count as samples of loss."""
@@ -57,7 +58,9 @@ class Ledger:
 
     def hosts(self) -> tuple[HostPorts, ...]:
         """The hosts that have more to tell than silence on every port."""
-        return tuple(host for host in map(self._host, self.addresses) if host.answered or host.closed or host.unreachable or host.not_probed)
+        return tuple(
+            host for host in map(self._host, self.addresses) if host.answered or host.closed or host.unreachable or host.not_probed
+        )
 
     def _host(self, address: str) -> HostPorts:
         return HostPorts(

@@ -26,15 +26,15 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EPROTO}
 
 
-class LocalTrouble(Exception):  # noqa: N818  it is about this machine, not about the port
+class LocalTrouble(Exception):
     """Nothing was sent: no free socket, a local firewall, no source port."""
 
 
 async def sweep_connect(ledger: Ledger, meter: Meter, settings: ScannerSettings) -> None:
-    """Probe every key of the ledger. Raises Halted; the ledger then holds what was finished."""
+    """Probe every open key of the ledger. Raises Halted; the ledger then holds what was finished."""
     seconds = min(settings.connect_timeout, ONE_SYN_SECONDS)
     workers = socket_bound(resource.getrlimit(resource.RLIMIT_NOFILE)[0], settings.parallel_units)
-    pending: list[Key] = list(ledger.keys())
+    pending: list[Key] = list(ledger.open_keys())
     for attempt in range(1, settings.attempts + 1):
         waiting: list[Key] = []
 

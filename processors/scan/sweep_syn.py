@@ -62,14 +62,14 @@ class Heard:
 
 
 async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings) -> None:
-    """Probe every key of the ledger. Raises Halted (the ledger then holds what was finished) and OSError without the privilege."""
+    """Probe every open key of the ledger. Raises Halted (the ledger then holds what was finished) and OSError without the privilege."""
     heard = Heard(ledger, FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(500))
     version = 6 if ":" in ledger.addresses[0] else 4
     loop = asyncio.get_running_loop()
     with listening_socket(heard.first_port, version) as ears, sending_socket(version) as mouth:
         loop.add_reader(ears, lambda: listen(ears, heard, version))
         try:
-            pending = list(ledger.keys())
+            pending = list(ledger.open_keys())
             for attempt in range(1, settings.attempts + 1):
                 sent = await send_round(pending, attempt, heard, meter, mouth)
                 await wait_for_answers(sent, heard, settings.connect_timeout)

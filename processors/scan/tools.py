@@ -8,6 +8,7 @@ import shutil
 import signal
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -17,15 +18,17 @@ CHECK_SECONDS = 0.25
 log = structlog.get_logger()
 
 
-class Places:
-    """How many processes of each program may run at once in this event loop. Shared by all units, since the machine is."""
+_PLACES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]] = weakref.WeakKeyDictionary()
 
-    _of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]] = weakref.WeakKeyDictionary()
 
-    @classmethod
-    def of(cls, program: str, bound: int) -> asyncio.Semaphore:
-        """The semaphore of a program in the running loop."""
-        return cls._of_loop.setdefault(asyncio.get_running_loop(), {}).setdefault(program, asyncio.Semaphore(bound))
+def places_of(name: str, bound: int) -> asyncio.Semaphore:
+    """The semaphore of a program in the running loop: all units share it, since they share the machine."""
+    return _PLACES.setdefault(asyncio.get_running_loop(), {}).setdefault(name, asyncio.Semaphore(bound))
+
+
+def program_path() -> str:
+    """PATH, and the system's folders that a user's PATH may lack."""
+    return os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
 async def run_tool(arguments: Sequence[str], seconds: float, check: Callable[[], None]) -> bytes:
@@ -43,7 +46,7 @@ async def run_tool(arguments: Sequence[str], seconds: float, check: Callable[[],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+        env={"PATH": program_path(), "LC_ALL": "C"},
     )
     output = asyncio.ensure_future(_read(process))
     deadline = asyncio.get_running_loop().time() + seconds
@@ -59,19 +62,16 @@ async def run_tool(arguments: Sequence[str], seconds: float, check: Callable[[],
 
 
 async def _read(process: asyncio.subprocess.Process) -> bytes:
-    assert process.stdout is not None
     found = bytearray()
-    while len(found) < OUTPUT_LIMIT and (chunk := await process.stdout.read(65536)):
+    while process.stdout and len(found) < OUTPUT_LIMIT and (chunk := await process.stdout.read(65536)):
         found += chunk
     return bytes(found)
 
 
 async def _end(process: asyncio.subprocess.Process, output: asyncio.Future[bytes]) -> None:
     if process.returncode is None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     output.cancel()
     await asyncio.gather(output, return_exceptions=True)
     await asyncio.shield(process.wait())

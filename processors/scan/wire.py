@@ -64,7 +64,12 @@ async def dial(
     await admit(cost)
     async with asyncio.timeout(CONNECT_SECONDS):
         reader, writer = await asyncio.open_connection(
-            address, port, limit=2 * CHUNK, ssl=tls, server_hostname=(name or "") if tls else None, ssl_handshake_timeout=CONNECT_SECONDS if tls else None
+            address,
+            port,
+            limit=2 * CHUNK,
+            ssl=tls,
+            server_hostname=(name or "") if tls else None,
+            ssl_handshake_timeout=CONNECT_SECONDS if tls else None,
         )
     try:
         yield Wire(reader, writer, admit)

@@ -48,7 +48,7 @@ class Office:
 
 
 def create_campaign(form: CampaignForm, office: Office, now: datetime, *, replace: bool = False) -> Campaign:
-    """Check and publish a campaign; `replace` overwrites one of the same id and starts it anew. Raises BadInput for a form that is wrong."""
+    """Check and publish a campaign; `replace` overwrites one of the same id and starts it anew. Raises BadInput for a wrong form."""
     _check(form, office)
     before = office.campaigns.get(form.campaign_id)
     if before is not None and not replace:
@@ -70,7 +70,7 @@ def create_campaign(form: CampaignForm, office: Office, now: datetime, *, replac
 
 
 def steer_campaign(campaign_id: str, verb: Verb, office: Office, now: datetime) -> Campaign:
-    """Start, pause or stop a campaign. A start makes it due at once, and a `once` campaign due again. Raises BadInput if there is none."""
+    """Start, pause or stop a campaign. A start makes it due at once (a cron one at its next time). Raises BadInput if there is none."""
     before = show_campaign(campaign_id, office.campaigns)
     started = before.started + 1 if verb == "start" else before.started
     update = {"state": STATES[verb], "started": started, "changed_by": office.actor.name, "changed_at": now}

@@ -150,13 +150,17 @@ def _check(form: GrantForm, zones: tuple[str, ...], now: datetime) -> None:
         raise BadInput(f"There is no zone '{', '.join(unknown)}'.", f"The zones are {', '.join(zones)} (setting 'zones').")
     if not (_ports(form.tcp_ports) or _ports(form.udp_ports) or form.icmp or form.path):
         raise BadInput("The grant allows no port, no ICMP and no path probe.", "Name ports, e.g. --ports 22,80,443.")
+    _check_times(form, now)
+    if form.per_host_per_second > form.packets_per_second:
+        raise BadInput("A single host may not get more packets a second than the whole grant.", "Lower --per-host.")
+
+
+def _check_times(form: GrantForm, now: datetime) -> None:
     for moment in (form.expires_at, form.valid_from or now):
         if moment.tzinfo is None:
             raise BadInput(f"The time {moment.isoformat()} has no zone.", "Write e.g. 2027-01-31T00:00Z.")
     if form.expires_at <= max(now, form.valid_from or now):
         raise BadInput(f"The grant would have expired at {form.expires_at.isoformat()}.", "Choose an expiry in the future.")
-    if form.per_host_per_second > form.packets_per_second:
-        raise BadInput("A single host may not get more packets a second than the whole grant.", "Lower --per-host.")
     for span in form.windows:
         if span.from_minute >= span.to_minute or not span.weekdays or not set(span.weekdays) <= set(range(7)):
             raise BadInput("A window needs weekdays and must end after it begins.", "Write it as 'mon-fri 22:00-24:00'.")

@@ -85,7 +85,7 @@ def load_key(settings: Settings, name: str) -> SigningKey:
 
 
 def trust_key(settings: Settings, name: str, public_key: str, networks: tuple[str, ...]) -> None:
-    """Add a public key to this machine's signers file. Does nothing if it is trusted already; raises BadInput if the name has another key."""
+    """Add a public key to this machine's signers file, unless it is there. Raises BadInput if the name has another key."""
     _check(name, networks)
     known = next((one for one in load_signers(settings) if one.name == name), None)
     if known is not None:

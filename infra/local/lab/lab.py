@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-import psutil
 import structlog
 
 from infra.core.errors import MissingPrerequisite
 from infra.local.lab.certificates import Certificate, certificate, host_key
-from infra.local.lab.network import FOLDER, Namespaces, remove_interface, trial
+from infra.local.lab.network import FOLDER, Namespaces, end, remove_interface, running, trial
 from infra.local.lab.plan import BEFORE, CERTIFICATES, Plan, Service, after
 from infra.local.lab.recipes import RECIPES, Recipe, Site
 from infra.local.lab.services import NOBODY, Daemons, Place
@@ -35,7 +33,6 @@ class Lab:
     def __init__(self, data_dir: Path, prefix: str = "dl-", number: int = 1) -> None:
         self.plan = Plan(prefix, number)
         self._folder = data_dir / "lab"
-        self._holder_file = self._folder / f"{self.plan.interface}.json"
         self._services: tuple[Service, ...] = BEFORE
         self._namespaces: Namespaces | None = None
         self._daemons: Daemons | None = None
@@ -61,11 +58,6 @@ class Lab:
         self._services = BEFORE
         try:
             self._namespaces = Namespaces(self.plan)
-            holder = psutil.Process(self._namespaces.holder)
-            self._folder.mkdir(parents=True, exist_ok=True)
-            me = psutil.Process()
-            held = {"holder": [holder.pid, holder.create_time()], "owner": [me.pid, me.create_time()]}
-            self._holder_file.write_text(json.dumps(held))
             self._daemons = Daemons(Place(self._namespaces.folder, self._command))
             self._daemons.start(self._recipes(self._services))
         except BaseException:
@@ -92,30 +84,18 @@ class Lab:
         if self._daemons is not None:
             self._daemons.stop_all()
             self._daemons = None
-        self._holder_file.unlink(missing_ok=True)
 
     def clean(self) -> None:
         """Remove this lab, whichever process made it. Nothing happens if there is none."""
-        if holder := self._recorded("holder"):
-            holder.kill()
-            holder.wait(timeout=5)
-        remove_interface(self.plan.interface)
-        self._holder_file.unlink(missing_ok=True)
+        if holder := running(self.interface):
+            end(holder)
+        remove_interface(self.interface)
 
     def _refuse_if_running(self) -> None:
-        owner = self._recorded("owner")
-        if owner and owner.pid != os.getpid() and self._recorded("holder"):
-            message = f"A lab runs on {self.interface} already, started by process {owner.pid}."
+        holder = running(self.interface)
+        if holder and holder.ppid() not in (1, os.getpid()):
+            message = f"A lab runs on {self.interface} already, started by process {holder.ppid()}."
             raise MissingPrerequisite(message, "Stop that one, or run `make lab-down`.")
-
-    def _recorded(self, who: Literal["holder", "owner"]) -> psutil.Process | None:
-        """The process that the lab's file names, if it still lives. The start time tells it from a later process of the same number."""
-        try:
-            pid, started = json.loads(self._holder_file.read_text())[who]
-            process = psutil.Process(pid)
-            return process if process.create_time() == started else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
-            return None
 
     @property
     def interface(self) -> str:

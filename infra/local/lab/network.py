@@ -17,6 +17,7 @@ from infra.core.errors import MissingPrerequisite
 from infra.local.lab.plan import Plan
 
 FOLDER = "/run/lab"
+TAG = "driftline-lab"
 ENTER = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 MOUNTS = f"mount -t tmpfs -o mode=755,size=32m tmpfs /run; mount -t proc proc /proc; mkdir -m 755 /run/netns /run/sshd {FOLDER}; "
 TRIAL = MOUNTS + "ip netns add trial; ip -n trial link add trial0 type bridge; ip -n trial link add trial1 type veth peer name trial2"
@@ -79,9 +80,9 @@ class Namespaces:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        # A session of its own: Ctrl-C goes to the driver, which takes the lab down in order.
+        # A session of its own: Ctrl-C goes to the driver, which takes the lab down in order. TAG and the name are for `running`.
         self._outer = subprocess.Popen(
-            [*ENTER, "sh", "-euc", MOUNTS + "echo ready; exec cat"],
+            [*ENTER, "sh", "-euc", MOUNTS + "echo ready; exec cat", TAG, plan.interface],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -128,6 +129,31 @@ class Namespaces:
             if pipe is not None:
                 pipe.close()
         remove_interface(self._plan.interface)
+
+
+def running(interface: str) -> psutil.Process | None:
+    """The process that holds the lab of this name, whoever started it."""
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if command[:1] == ["unshare"] and command[-2:] == [TAG, interface]:
+            return process
+    return None
+
+
+def end(holder: psutil.Process, seconds: float = 5.0) -> None:
+    """Kill a lab's holder and wait until process 1 of the lab, and so the whole lab, has ended."""
+    family = [holder, *holder.children()]
+    holder.kill()
+    deadline = time.monotonic() + seconds
+    while any(_lives(one) for one in family) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def remove_interface(name: str, seconds: float = 5.0) -> None:

@@ -7,10 +7,11 @@ import socket
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from email.message import Message
 from email.parser import BytesParser
-from typing import Any, BinaryIO
+from typing import Any
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 from backports import zstd
 
 from infra.local.store.dialect import NOT_IMPLEMENTED, Rejected
@@ -51,7 +52,7 @@ class DeadlineReader(io.RawIOBase):
         return self._connection.recv_into(buffer)
 
 
-def read_body(stream: BinaryIO, headers: Mapping[str, str], limit: int) -> bytes:
+def read_body(stream: io.BufferedIOBase, headers: Message, limit: int) -> bytes:
     """One request's body, decompressed, of at most `limit` bytes before and after. Raises Rejected (413) and ConnectionError."""
     if "chunked" in (headers.get("Transfer-Encoding") or "").lower():
         raw = _read_chunks(stream, limit)
@@ -66,7 +67,7 @@ def read_body(stream: BinaryIO, headers: Mapping[str, str], limit: int) -> bytes
     return raw if encoding == "identity" else _decompress(raw, encoding, limit)
 
 
-def _read_chunks(stream: BinaryIO, limit: int) -> bytes:
+def _read_chunks(stream: io.BufferedIOBase, limit: int) -> bytes:
     body = bytearray()
     while True:
         try:
@@ -83,7 +84,7 @@ def _read_chunks(stream: BinaryIO, limit: int) -> bytes:
         stream.readline(8)
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
+def _exactly(stream: io.BufferedIOBase, size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
         raise ConnectionError("the client closed the connection inside its request")

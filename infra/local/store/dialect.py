@@ -37,10 +37,10 @@ _READER_BANNED = frozenset({"file", "python", "stack_trace"})
 # What a reader may set for one query; numbers are capped by the endpoint's limits.
 READER_LIMITS = frozenset({"max_execution_time", "max_result_rows", "max_result_bytes", "max_memory_usage"})
 READER_SETTINGS = READER_LIMITS | {
-    "max_rows_to_read", "max_threads", "final", "join_use_nulls", "session_timezone", "date_time_output_format", "extremes",
+    "max_rows_to_read", "max_threads", "limit", "offset", "final", "join_use_nulls", "session_timezone", "date_time_output_format",
     "output_format_json_quote_64bit_integers", "output_format_json_quote_denormals", "output_format_json_named_tuples_as_objects",
     "output_format_arrow_string_as_string", "output_format_arrow_compression_method", "output_format_native_encode_types_in_binary_format",
-    "date_time_input_format", "cast_string_to_dynamic_use_inference", "add_http_cors_header", "log_comment",
+    "extremes", "date_time_input_format", "cast_string_to_dynamic_use_inference", "add_http_cors_header", "log_comment",
 }  # fmt: skip
 
 # Parameters of the transport itself. They never reach the engine.
@@ -217,6 +217,30 @@ def _lower(name: str, value: str, most: int) -> int:
 def bound_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
     """`param_x=…` as the engine takes it: name → value in ClickHouse's escaped text form."""
     return {name[6:]: value for name, value in parameters.items() if name.startswith("param_")}
+
+
+_GO_HELLO = re.compile(rb"\s*SELECT displayName\(\), version\(\), revision\(\), timezone\(\)\s*")
+
+
+def is_go_hello(statement: Statement) -> bool:
+    """Whether this is the first question of clickhouse-go (Grafana's plugin), which it reads in the protocol's own block format."""
+    return statement.format == "Native" and _GO_HELLO.fullmatch(statement.sql) is not None
+
+
+def go_hello(version: str) -> bytes:
+    """The answer to it: one block with its block info, and revision 0, so that it reads every later answer as plain Native.
+
+    Source: clickhouse-go's conn_http.go (queryHello) and lib/proto/block.go; the embedded engine has no client_protocol_version.
+    """
+    columns = [("displayName()", "String", _string("driftline")), ("version()", "String", _string(version))]
+    columns += [("revision()", "UInt32", b"\0\0\0\0"), ("timezone()", "String", _string("UTC"))]
+    block = b"\x01\x00\x02\xff\xff\xff\xff\x00" + bytes([len(columns), 1])
+    return block + b"".join(_string(name) + _string(kind) + b"\0" + value for name, kind, value in columns)
+
+
+def _string(text: str) -> bytes:
+    """A string of at most 127 bytes in the Native format."""
+    return bytes([len(text)]) + text.encode()
 
 
 def quote(text: str) -> str:

@@ -17,10 +17,11 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import structlog
@@ -137,7 +138,7 @@ class StoreServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no error of ours."""
         del request, client_address
-        log.debug("store_connection_lost", exc_info=True)
+        log.debug("store_connection_lost")
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -168,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self._reader = bodies.DeadlineReader(self.connection)
-        self.rfile: BinaryIO = cast("BinaryIO", io.BufferedReader(self._reader, 1 << 16))
+        self.rfile: io.BufferedIOBase = io.BufferedReader(self._reader, 1 << 16)
 
     def handle_one_request(self) -> None:
         """Wait for a request, then give it a fixed time to arrive, so that no slow client holds a thread for long."""
@@ -254,6 +255,8 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         settings = dialect.settings_of(parameters, access == "reader", self.server.limits if access == "reader" else {})
         answer = engine.run(statement, access, database=database, settings=settings, parameters=dialect.bound_parameters(parameters))
+        if parameters.get("client_protocol_version", "0") != "0" and dialect.is_go_hello(statement):
+            answer = replace(answer, body=dialect.go_hello(engine.version))
         headers = {"X-ClickHouse-Summary": _summary(answer), "X-ClickHouse-Query-Id": parameters.get("query_id") or query_id}
         if statement.kind == "read" or answer.body:
             headers["X-ClickHouse-Format"] = statement.format
@@ -302,7 +305,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_WR)
         self._reader.deadline = time.monotonic() + 2.0
         left = 64 << 20
-        while left > 0 and (taken := len(self.rfile.read1(1 << 16))):  # type: ignore[attr-defined]
+        while left > 0 and (taken := len(self.rfile.read1(1 << 16))):
             left -= taken
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
@@ -333,7 +336,7 @@ def _check_transport(parameters: Mapping[str, str]) -> None:
         raise Rejected(372, "Session not found: this endpoint keeps no sessions.", 404)
 
 
-def _credentials(headers: Mapping[str, str], parameters: Mapping[str, str]) -> tuple[str, str]:
+def _credentials(headers: Message, parameters: Mapping[str, str]) -> tuple[str, str]:
     """User and password, from where ClickHouse looks for them: its own headers, Basic or Bearer, the parameters."""
     scheme, _, value = (headers.get("Authorization") or "").partition(" ")
     if headers.get("X-ClickHouse-User") or headers.get("X-ClickHouse-Key"):

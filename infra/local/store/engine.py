@@ -122,8 +122,9 @@ class Engine:
         self._pool_lock = threading.Lock()
         # This client holds the engine open, and is what migrations use; requests have handles of their own.
         self.client: Client = clickhouse_connect.get_client(dsn=f"chdb://{self._target}", chdb_options=self._options, tz_source="server")
+        self.version = self.client.server_version or ""
         self.client.command(f"CREATE DATABASE IF NOT EXISTS {quote_name(database)} ENGINE = Atomic")
-        log.info("engine_opened", folder=self._target, version=self.client.server_version)
+        log.info("engine_opened", folder=self._target, version=self.version)
 
     def close(self) -> None:
         """Close the engine and let go of its folder. No statement may be running."""
@@ -164,7 +165,7 @@ class Engine:
 
     def _open(self, key: _Key) -> Any:
         # Imported here: chDB starts threads when it is loaded, and only the store's process may have it.
-        from chdb.state.sqlitelike import Connection  # noqa: PLC0415
+        from chdb.state.sqlitelike import Connection
 
         access, database, settings = key
         handle = Connection(f"{self._target}?config-file={self._options['config-file']}")

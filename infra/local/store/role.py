@@ -66,7 +66,7 @@ def run(
             migrate(engine.client if engine is not None else None)
         limits = Limits(settings.store.query_seconds, settings.store.query_rows, settings.store.memory_mb << 20)
         server = _listen(settings.store.port, engine, token, limits, catalog or NoSchemas())
-        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 1.0}, name="store-http", daemon=True)
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.5}, name="store-http", daemon=True)
         serving.start()
         log.info("store_ready", port=settings.store.port, embedded=embedded)
         ready()

@@ -58,7 +58,7 @@ def older(left: str, right: str) -> bool | None:
 
 
 def product_key(vendor: str, product: str) -> str:
-    """Vendor and product as they are matched: lower case, `_` for blanks, as in CPE names. `|` divides keys of the state, so it can't stay."""
+    """Vendor and product as they are matched: lower case, `_` for blanks, as in CPE names; no `|`, which divides keys of the state."""
     return f"{'_'.join(vendor.lower().split())}:{'_'.join(product.lower().split())}".replace("|", "_")
 
 

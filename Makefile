@@ -1,0 +1,35 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: help demo test dev check format lab-down clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+demo: ## install what is missing, then watch a lab network from end to end (ARGS=--json: one JSON document)
+	@$(PYTHON) -m infra.app.bootstrap demo && exec $(BIN)/driftline demo $(ARGS)
+
+test: dev check ## install what is missing, then check and test everything (ARGS are pytest's)
+	$(BIN)/pytest $(ARGS)
+
+dev: ## install what is missing for development
+	@$(PYTHON) -m infra.app.bootstrap test
+
+check: dev ## formatting, lint, types, import directions
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: dev ## format the code and mend what ruff can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lab-down: ## remove the demo's lab network, whoever started it
+	@$(BIN)/python -m infra.local.lab down
+
+clean: ## remove caches and the virtual environment
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,65 @@
+"""What a person's decisions do to a finding. Pure. Facts win: no decision keeps a finding open whose last place was resolved."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from consumers.assess.memory import FindingMemory
+from schemas.events.findings import Decision, DecisionKind, FindingStatus
+
+STATUS_OF = {
+    DecisionKind.ACCEPT: FindingStatus.ACCEPTED,
+    DecisionKind.SUPPRESS: FindingStatus.SUPPRESSED,
+    DecisionKind.FALSE_POSITIVE: FindingStatus.FALSE_POSITIVE,
+}
+REMEMBERED = 16
+
+
+def decide(memory: FindingMemory, decision: Decision) -> None:
+    """Take in a decision; one of the last that were taken in changes nothing.
+
+    Accept, suppress and false positive set the status until another of them, true positive, reopen or their expiry. An edit sets the risk
+    until another edit, reopen or its expiry. Comment and assignment leave both as they are.
+    """
+    if decision.decision_id in memory.applied:
+        return
+    memory.applied = (*memory.applied, decision.decision_id)[-REMEMBERED:]
+    memory.latest = decision
+    if decision.kind in STATUS_OF:
+        memory.standing = decision
+    elif decision.kind is DecisionKind.EDIT and decision.risk is not None:
+        memory.edit = decision
+    elif decision.kind is DecisionKind.TRUE_POSITIVE:
+        memory.standing = None
+    elif decision.kind is DecisionKind.REOPEN:
+        memory.standing = memory.edit = None
+
+
+def withdraw(memory: FindingMemory) -> None:
+    """The decision's record was deleted: as if nobody had decided."""
+    memory.standing = memory.edit = memory.latest = None
+    memory.applied = ()
+
+
+def expire(memory: FindingMemory) -> None:
+    """Forget decisions whose time is over."""
+    memory.standing = unexpired(memory.standing, memory.now)
+    memory.edit = unexpired(memory.edit, memory.now)
+    memory.latest = unexpired(memory.latest, memory.now)
+
+
+def unexpired(decision: Decision | None, now: datetime) -> Decision | None:
+    """The decision, if it still counts."""
+    return None if decision and decision.expires_at and decision.expires_at <= now else decision
+
+
+def expiries(memory: FindingMemory) -> list[datetime]:
+    """When the decisions that count will end."""
+    return [one.expires_at for one in (memory.standing, memory.edit, memory.latest) if one and one.expires_at]
+
+
+def status_of(memory: FindingMemory) -> FindingStatus:
+    """The status that facts and decisions give."""
+    if memory.worst() is None:
+        return FindingStatus.RESOLVED
+    return STATUS_OF[memory.standing.kind] if memory.standing else FindingStatus.OPEN

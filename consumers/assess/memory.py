@@ -1,0 +1,100 @@
+"""What the assessor remembers, under which keys of its changelog.
+
+finding|<finding id>                   FindingMemory
+exposure|<finding id>|<exposure id>    the Exposure that stands at one place
+due|<moment>|<finding id>              nothing: an index of what a tick must look at
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from infra.core.ports import State
+from schemas.events.findings import Decision, Exposure, Finding, Place, Review
+
+
+class PlaceEntry(BaseModel):
+    """One place of a finding: the revision of its exposure that counts, whether it is open, and what places are compared by."""
+
+    revision: int
+    open: bool
+    base: float
+    floor: float
+    ceiling: float
+    place: Place
+
+
+class FindingMemory(BaseModel):
+    """A finding as last told, and what it is made of.
+
+    `revision` outlives the finding itself, so that one that comes back after its tombstone goes on counting. `standing` is the decision that
+    sets the status, `edit` the one that sets the risk, `latest` the last one of any kind; `applied` are the ids of the last decisions.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    finding_id: str
+    revision: int = 0
+    now: datetime
+    told: Finding | None = None
+    places: dict[str, PlaceEntry] = {}
+    first_seen: datetime | None = None
+    resolved_at: datetime | None = None
+    reopened: int = 0
+    standing: Decision | None = None
+    edit: Decision | None = None
+    latest: Decision | None = None
+    applied: tuple[str, ...] = ()
+    review: Review = Review()
+    model_risk: float | None = None
+    due: datetime | None = None
+
+    def worst(self) -> str | None:
+        """The exposure id of the worst open place; equal ones go by id, so that the order of arrival does not matter."""
+        standing = ((one.base, one.floor, one.ceiling, key) for key, one in self.places.items() if one.open)
+        return max(standing, default=(0, 0, 0, None))[3]
+
+    def open_places(self) -> list[Place]:
+        """The open places in a fixed order."""
+        found = [one.place for one in self.places.values() if one.open]
+        return sorted(found, key=lambda one: (one.zone, one.address, one.port, one.transport.value))
+
+
+def load(state: State, finding_id: str) -> FindingMemory | None:
+    """A finding's memory, if there is one."""
+    value = state.get(f"finding|{finding_id}")
+    return FindingMemory.model_validate_json(zlib.decompress(value)) if value else None
+
+
+def save(state: State, memory: FindingMemory) -> None:
+    """Keep a finding's memory."""
+    state.put(f"finding|{memory.finding_id}", zlib.compress(memory.model_dump_json(exclude_defaults=True).encode(), 1))
+
+
+def exposure_key(finding_id: str, exposure_id: str) -> str:
+    """The key of what stands at one place."""
+    return f"exposure|{finding_id}|{exposure_id}"
+
+
+def load_exposure(state: State, finding_id: str, exposure_id: str) -> Exposure | None:
+    """What stands at one place, if anything does."""
+    value = state.get(exposure_key(finding_id, exposure_id))
+    return Exposure.model_validate_json(value) if value else None
+
+
+def due_key(moment: datetime, finding_id: str) -> str:
+    """The index entry of a finding that is due at a moment; keys sort as the moments do."""
+    return f"due|{moment:%Y-%m-%dT%H:%M:%S.%fZ}|{finding_id}"
+
+
+def due_findings(state: State, moment: datetime) -> Iterator[tuple[str, str]]:
+    """Index entries due up to a moment, earliest first, with their finding ids."""
+    for key, _ in state.scan("due|"):
+        _, at, finding = key.split("|", 2)
+        if at > f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}":
+            return
+        yield key, finding

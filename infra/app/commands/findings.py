@@ -1,0 +1,182 @@
+"""`driftline findings`: what matters now, and a person's word on it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import typer
+from confluent_kafka import Consumer, TopicPartition
+
+from infra.app.commands.queries import ask
+from infra.app.output import RANK_STYLES, err, escape, out, print_json, print_rows
+from infra.app.people import now, publisher, write
+from infra.core.errors import BadInput
+from infra.core.settings import load_settings
+from infra.kafka.client import consumer_config, prefixed, value_of
+from producers.auditing import local_actor
+from producers.grants.wording import parse_expiry
+from schemas.codec import Codec
+from schemas.events.findings import Decision, DecisionKind, Finding
+from schemas.ids import content_id
+
+app = typer.Typer(help="Risk-ranked findings: list, show, decide.", no_args_is_help=True)
+JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
+REASON = typer.Option(..., "--reason", "-r", help="Why; kept with the finding.")
+FOR = typer.Option(None, "--for", help="Until when, e.g. 30d, 12h or 2027-01-31; without it, until someone says otherwise.")
+
+
+@app.command("list")
+def list_findings(
+    everything: bool = typer.Option(False, "--all", help="Also those that are resolved, accepted or suppressed."),
+    follow: bool = typer.Option(False, "--follow", "-f", help="Then print each finding as it changes, until Ctrl-C."),
+    as_json: bool = JSON,
+) -> None:
+    """Show findings, worst first."""
+    where = "" if everything else "WHERE status = 'open'"
+    columns, rows = ask(
+        f"SELECT rank, risk, title, places, status, owner, first_seen, finding_id FROM findings FINAL {where} ORDER BY risk DESC, title"  # noqa: S608  fixed text
+    )
+    print_rows(
+        "findings", columns, rows, as_json, "No findings. Push targets with 'driftline targets push', or look at 'driftline status'."
+    )
+    if follow:
+        _follow(as_json)
+
+
+@app.command("show")
+def show(finding_id: str = typer.Argument(help="Its id, or the first characters of it."), as_json: bool = JSON) -> None:
+    """Show one finding whole: what was seen, why it matters, what to do, which rules fired."""
+    row = _find(finding_id)
+    if as_json:
+        print_json(row)
+        return
+    console = out()
+    console.print(
+        f"[{RANK_STYLES[str(row['rank'])]}] {row['rank']} {row['risk']:.0f} [/] [bold]{escape(str(row['title']))}[/]  ({row['status']})"
+    )
+    for name in (
+        "places",
+        "why",
+        "action",
+        "rationale",
+        "rules",
+        "cves",
+        "owner",
+        "explanation",
+        "decision",
+        "decision_reason",
+        "evidence_ids",
+    ):
+        value = row[name]
+        if value:
+            text = "\n  ".join(escape(str(one)) for one in value) if isinstance(value, list | tuple) else escape(str(value))
+            console.print(f"[bold]{name.replace('_', ' ')}[/]\n  {text}")
+    console.print(f"[dim]{row['finding_id']} revision {row['revision']}, first seen {row['first_seen']}, changed {row['changed_at']}[/]")
+
+
+@app.command("accept")
+def accept(finding_id: str, reason: str = REASON, span: str = FOR) -> None:
+    """Accept the risk; it leaves the open list until the time is over."""
+    _decide(finding_id, DecisionKind.ACCEPT, reason, span)
+
+
+@app.command("suppress")
+def suppress(finding_id: str, reason: str = REASON, span: str = FOR) -> None:
+    """Do not tell of it; it leaves the open list until the time is over."""
+    _decide(finding_id, DecisionKind.SUPPRESS, reason, span)
+
+
+@app.command("false-positive")
+def false_positive(finding_id: str, reason: str = REASON) -> None:
+    """Say that it is not so."""
+    _decide(finding_id, DecisionKind.FALSE_POSITIVE, reason)
+
+
+@app.command("true-positive")
+def true_positive(finding_id: str, reason: str = REASON) -> None:
+    """Say that it is so; a label for later."""
+    _decide(finding_id, DecisionKind.TRUE_POSITIVE, reason)
+
+
+@app.command("assign")
+def assign(finding_id: str, assignee: str, reason: str = typer.Option("", "--reason", "-r")) -> None:
+    """Give it to someone."""
+    _decide(finding_id, DecisionKind.ASSIGN, reason, assignee=assignee)
+
+
+@app.command("comment")
+def comment(finding_id: str, text: str) -> None:
+    """Leave a remark on it."""
+    _decide(finding_id, DecisionKind.COMMENT, text)
+
+
+@app.command("reopen")
+def reopen(finding_id: str, reason: str = REASON) -> None:
+    """Take back an earlier word; it is open again."""
+    _decide(finding_id, DecisionKind.REOPEN, reason)
+
+
+def _decide(finding_id: str, kind: DecisionKind, reason: str, span: str | None = None, assignee: str = "") -> None:
+    row = _find(finding_id)
+    whole, at = str(row["finding_id"]), now()
+    decision = Decision(
+        decision_id=content_id("decision", whole, kind.value, at.isoformat()),
+        finding_id=whole,
+        kind=kind,
+        reason=reason,
+        assignee=assignee,
+        expires_at=parse_expiry(span, at) if span else None,
+        decided_by=local_actor().name,
+        decided_at=at,
+    )
+    with publisher(load_settings()) as outlet:
+        write(outlet, "decisions", whole, decision, f"finding.{kind.value}", reason)
+    err().print(f"{kind.value.replace('_', ' ')}: {row['title']}")
+
+
+def _find(finding_id: str) -> dict[str, Any]:
+    if not re.fullmatch(r"[0-9a-f]{4,32}", finding_id):
+        raise BadInput(
+            f"'{finding_id}' is not a finding's id.", "Give at least 4 of its hexadecimal digits; see 'driftline findings list --json'."
+        )
+    _, rows = ask(f"SELECT * FROM findings FINAL WHERE startsWith(finding_id, '{finding_id}') LIMIT 2")  # noqa: S608  checked above
+    if len(rows) != 1:
+        raise BadInput(
+            f"{'No' if not rows else 'More than one'} finding has an id that begins with {finding_id}.",
+            "See 'driftline findings list --all'.",
+        )
+    return rows[0]
+
+
+def _follow(as_json: bool) -> None:
+    settings = load_settings()
+    name = prefixed(settings, "findings")
+    consumer = Consumer(consumer_config(settings, "follow"))
+    partitions = consumer.list_topics(name, 15.0).topics[name].partitions
+    ends = [consumer.get_watermark_offsets(TopicPartition(name, number), 15.0)[1] for number in partitions]
+    consumer.assign([TopicPartition(name, number, end) for number, end in zip(partitions, ends, strict=True)])
+    codec = Codec()
+    try:
+        while True:
+            message = consumer.poll(1.0)
+            value = value_of(message) if message is not None and message.error() is None else None
+            if value is None:
+                continue
+            finding = codec.decode("findings", value)
+            if isinstance(finding, Finding):
+                _print(finding, as_json)
+    except KeyboardInterrupt:
+        return
+    finally:
+        consumer.close()
+
+
+def _print(finding: Finding, as_json: bool) -> None:
+    if as_json:
+        print_json(finding)
+        return
+    places = ", ".join(f"{place.address}:{place.port}" for place in finding.places)
+    style = RANK_STYLES[finding.rank.value]
+    rank = f"[{style}]{finding.rank.value:8} {finding.risk:3.0f}[/]"
+    out().print(f"{finding.changed_at:%H:%M:%S} {rank} {finding.status.value:10} {escape(finding.title)}  {places}")

@@ -1,0 +1,83 @@
+"""`doctor`, `config`, `demo`: this machine, its settings, and a first look."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import typer
+from pydantic import BaseModel, SecretStr
+
+from infra.app.doctor import Check, checks
+from infra.app.output import err, escape, out, print_json, print_rows
+from infra.core.errors import DriftlineError
+from infra.core.settings import Settings, load_settings
+
+app = typer.Typer()
+JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
+
+
+@app.command()
+def doctor(fix: bool = typer.Option(False, "--fix", help="Mend what can be mended."), as_json: bool = JSON) -> None:
+    """Check everything that Driftline needs on this machine; exit code 3 if something needed is missing."""
+    settings = load_settings()
+    found = [_mended(check, settings) if fix and not check.ok and check.mend else check for check in checks(settings)]
+    if as_json:
+        print_json([{"name": one.name, "ok": one.ok, "needed": one.needed, "found": one.found, "fix": one.fix} for one in found])
+    else:
+        for one in found:
+            sign = "[green]✓[/]" if one.ok else "[red]✗[/]" if one.needed else "[yellow]–[/]"
+            out().print(f"{sign} {one.name:20} {escape(one.found)}" + (f"\n  [dim]{escape(one.fix)}[/]" if one.fix else ""))
+    if any(one.needed and not one.ok for one in found):
+        sys.exit(3)
+
+
+def _mended(check: Check, settings: Settings) -> Check:
+    err().print(f"mending: {check.name} …")
+    try:
+        if check.mend:
+            check.mend()
+    except (DriftlineError, OSError, subprocess.CalledProcessError) as error:
+        err().print(f"could not mend {check.name}: {error}", markup=False)
+    return next((one for one in checks(settings) if one.name == check.name), check)
+
+
+@app.command()
+def config(changed: bool = typer.Option(False, "--changed", help="Only what differs from the defaults."), as_json: bool = JSON) -> None:
+    """Show the settings, secrets masked, and which differ from the defaults."""
+    rows = []
+    defaults = dict(_leaves("", Settings.model_construct()))
+    for name, value in _leaves("", load_settings()):
+        differs = str(value) != str(defaults.get(name))
+        if differs or not changed:
+            rows.append(
+                {
+                    "setting": name,
+                    "environment": "DRIFTLINE_" + name.upper().replace(".", "__"),
+                    "value": str(value),
+                    "changed": "yes" if differs else "",
+                }
+            )
+    print_rows("settings", ("setting", "environment", "value", "changed"), rows, as_json, "Everything is at its default.")
+
+
+def _leaves(prefix: str, branch: BaseModel) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name in type(branch).model_fields:
+        value = getattr(branch, name)
+        if isinstance(value, BaseModel):
+            found += _leaves(f"{prefix}{name}.", value)
+        else:
+            found.append((prefix + name, "********" if isinstance(value, SecretStr) else value))
+    return found
+
+
+@app.command()
+def demo(
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document at the end, nothing else on standard output."),
+) -> None:
+    """Make a lab, scan it, show ranked findings, change the lab, show what changed. Takes less than three minutes."""
+    from infra.app.demo import run_demo
+
+    run_demo(as_json)

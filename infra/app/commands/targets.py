@@ -1,0 +1,89 @@
+"""`driftline targets`: what to look at now."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from infra.app.output import err, print_json
+from infra.app.people import publisher
+from infra.core.errors import BadInput
+from infra.core.settings import load_settings
+from producers.auditing import local_actor
+from producers.targets.pushing import PushOptions, PushReport, push
+from producers.targets.reading import Format, Manner, as_they_come, bounded_lines
+from schemas.portset import parse_ports
+
+app = typer.Typer(help="Targets: push what should be looked at.", no_args_is_help=True)
+FORMATS: tuple[Format, ...] = ("auto", "text", "csv", "jsonl")
+
+
+@app.callback()
+def targets() -> None:
+    """Targets: push what should be looked at."""
+
+
+@app.command("push")
+def push_targets(
+    targets: list[str] = typer.Argument(None, help="Addresses, CIDRs, ranges a-b, names; '-' or nothing: standard input."),  # noqa: B008
+    file: Path = typer.Option(None, "--file", "-f", help="A file of targets: text, CSV with a header, or JSON lines."),  # noqa: B008
+    form: str = typer.Option("auto", "--format", help="auto, text, csv or jsonl."),
+    ports: str = typer.Option(None, "--ports", "-p", help="TCP ports, e.g. 22,80-90; default: the planner's list."),
+    probes: list[str] = typer.Option([], "--probe", help="Only these probes; may be repeated."),  # noqa: B008
+    zone: str = typer.Option("default", "--zone"),
+    grant_id: str = typer.Option(None, "--grant", help="Probe under this grant only."),
+    push_id: str = typer.Option("", "--id", help="Name of this push; the same one again changes nothing."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON on standard output."),
+) -> None:
+    """Push targets; bad lines are reported with their number and skipped, with exit code 2."""
+    settings = load_settings()
+    if form not in FORMATS:
+        raise BadInput(f"There is no format '{form}'.", f"The formats are {', '.join(FORMATS)}.")
+    if zone not in settings.zones:
+        raise BadInput(f"There is no zone '{zone}'.", f"The zones are {', '.join(settings.zones)} (setting 'zones').")
+    if ports is not None:
+        try:
+            parse_ports(ports)
+        except ValueError as error:
+            raise BadInput(str(error), "Write ports as 22,80-90.") from None
+    manner = Manner(zone, ports, tuple(probes), grant_id)
+    options = PushOptions(push_id or secrets.token_hex(8), manner, form, local_actor().name, zones=settings.zones)
+    with _source(targets, file) as lines, _progress() as progress, publisher(settings) as outlet:
+        task = progress.add_task("targets", total=None)
+
+        def told(report: PushReport) -> None:
+            progress.update(task, completed=report.accepted)
+
+        report = push(lines, outlet.publish, options, told)
+    for one in report.rejected:
+        err().print(f"line {one.line}: {one.text}: {one.reason}", markup=False)
+    if as_json:
+        print_json({"accepted": report.accepted, "requests": report.requests, "rejected": report.rejected_total})
+    err().print(f"{report.accepted} targets pushed in {report.requests} requests, {report.rejected_total} lines skipped.")
+    if report.rejected_total:
+        sys.exit(2)
+
+
+@contextmanager
+def _source(targets: list[str] | None, file: Path | None) -> Iterator[Iterable[str | None]]:
+    if file is not None:
+        try:
+            with file.open(encoding="utf-8", errors="replace") as source:
+                yield bounded_lines(source)
+        except OSError as error:
+            raise BadInput(f"{file} can't be read: {error.strerror}.") from None
+    elif targets and targets != ["-"]:
+        yield targets
+    else:
+        yield as_they_come(bounded_lines(sys.stdin))
+
+
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=err(), transient=True)

@@ -1,0 +1,166 @@
+"""Checks of everything that Driftline needs on this machine: each says what it found, what to do, and mends it where it can."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+
+from infra.core.errors import DriftlineError
+from infra.core.settings import Settings
+from infra.local import jars, packages
+from infra.local.java import find_java
+from infra.local.lab.network import trial
+
+FOLDERS = ("schemas", "producers", "processors", "consumers", "infra")
+NEEDED_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `needed`: Driftline can't run without it; else something is only left out."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+    needed: bool = True
+    mend: Callable[[], None] | None = None
+
+
+def checks(settings: Settings) -> Iterator[Check]:
+    """Look at everything, one after the other."""
+    yield _own_packages()
+    yield _data_folder(settings)
+    yield _disk(settings)
+    if settings.kafka.bootstrap is None:
+        yield _java(settings)
+        yield _jars(settings)
+    else:
+        yield _reachable("kafka", settings.kafka.bootstrap.split(",")[0], "DRIFTLINE_KAFKA__BOOTSTRAP")
+    yield from _ports(settings)
+    yield _programs("probe programs", packages.PROBES, "service versions and paths are not looked up")
+    yield _programs("lab programs", packages.LAB, "the demo uses loopback services instead of the lab")
+    yield _raw_sockets()
+    yield _namespaces()
+    yield _signers(settings)
+
+
+def _own_packages() -> Check:
+    """Generic top-level names can be shadowed by another wheel without a word from pip."""
+    root = Path(str(distribution("driftline").locate_file(""))).resolve()
+    here = Path(__file__).resolve().parents[2]
+    foreign = []
+    for name in FOLDERS:
+        file = importlib.import_module(name).__file__
+        if file is None or Path(file).resolve().parents[1] not in (root, here):
+            foreign.append(f"{name} ({file})")
+    fix = "Install Driftline in an environment of its own." if foreign else ""
+    return Check("packages", not foreign, "shadowed: " + ", ".join(foreign) if foreign else "all five are Driftline's", fix)
+
+
+def _data_folder(settings: Settings) -> Check:
+    folder = settings.data_dir
+    exists = folder.is_dir() and os.access(folder, os.W_OK)
+    makeable = not folder.exists() and os.access(_nearest(folder), os.W_OK)
+    found = str(folder) if exists else f"{folder} is not there yet" if makeable else f"{folder} can't be written"
+    return Check(
+        "data folder", exists or makeable, found, "" if exists or makeable else "Set DRIFTLINE_DATA_DIR to a folder you may write."
+    )
+
+
+def _disk(settings: Settings) -> Check:
+    free = shutil.disk_usage(_nearest(settings.data_dir)).free
+    ok = free >= NEEDED_BYTES
+    return Check("disk", ok, f"{free / 1e9:.1f} GB free", "" if ok else "Free 2 GB, or set DRIFTLINE_DATA_DIR to a roomier place.")
+
+
+def _java(settings: Settings) -> Check:
+    try:
+        return Check("java", True, str(find_java(settings.broker.java)))
+    except DriftlineError as error:
+        return Check("java", False, error.message, error.fix)
+
+
+def _jars(settings: Settings) -> Check:
+    absent = jars.missing_bytes(settings.broker.jars)
+    if not absent:
+        return Check("kafka's jars", True, "there")
+
+    def mend() -> None:
+        jars.find_jars(settings.broker.jars)
+
+    return Check("kafka's jars", False, f"{absent / 1e6:.0f} MB are missing", "driftline doctor --fix downloads them.", mend=mend)
+
+
+def _ports(settings: Settings) -> Iterator[Check]:
+    wanted = {"DRIFTLINE_STORE__PORT": settings.store.port}
+    if settings.kafka.bootstrap is None:
+        wanted |= {"DRIFTLINE_BROKER__PORT": settings.broker.port, "DRIFTLINE_BROKER__CONTROLLER_PORT": settings.broker.controller_port}
+    if (settings.data_dir / "run" / "processes.json").exists():
+        return  # Driftline runs here: it is who holds them
+    for name, port in wanted.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                yield Check(f"port {port}", True, "free")
+            except OSError:
+                yield Check(f"port {port}", False, "in use", f"Set {name} to another port.")
+
+
+def _reachable(name: str, address: str, setting: str) -> Check:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=3.0).close()
+    except (OSError, ValueError) as error:
+        return Check(name, False, f"{address}: {error}", f"Check {setting}.")
+    return Check(name, True, f"{address} answers")
+
+
+def _programs(name: str, wanted: dict[str, str], without: str) -> Check:
+    absent = packages.missing(wanted)
+    if not absent:
+        return Check(name, True, ", ".join(wanted), needed=False)
+    root = os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+    def mend() -> None:
+        environment = {**packages.environment(), "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *absent], check=True, env=environment)
+
+    fix = f"As root: apt-get install {' '.join(absent)}. Without them {without}."
+    return Check(name, False, f"missing: {', '.join(absent)}", fix, needed=False, mend=mend if root else None)
+
+
+def _raw_sockets() -> Check:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP).close()
+    except OSError as error:
+        return Check(
+            "raw sockets", False, str(error), "Run the scanner with CAP_NET_RAW for SYN sweeps; until then it connects.", needed=False
+        )
+    return Check("raw sockets", True, "allowed", needed=False)
+
+
+def _namespaces() -> Check:
+    refusal = "not root" if os.geteuid() != 0 else trial()
+    fix = "The demo uses loopback services instead of the lab." if refusal else ""
+    return Check("network namespaces", refusal is None, refusal or "allowed", fix, needed=False)
+
+
+def _signers(settings: Settings) -> Check:
+    file = settings.scope.signers_file or settings.data_dir / "signers.toml"
+    ok = bool(settings.scope.signers) or file.exists()
+    fix = "" if ok else "'driftline grant keygen --network …' makes a key; without a signer nothing may be probed."
+    return Check("signers", ok, str(file) if ok else "nobody may sign grants yet", fix, needed=False)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the first of its parents that exists."""
+    return next(one for one in (folder, *folder.absolute().parents) if one.exists())

@@ -1,0 +1,110 @@
+"""The closer look at what answered: all probes on all hosts of a unit, merged into one HostObservation a host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import structlog
+
+from infra.core.settings import ScannerSettings
+from processors.scan.evidence import Evidence, merge, observation
+from processors.scan.gate import Halted, OutOfScope
+from processors.scan.meter import Meter
+from processors.scan.paths import better
+from processors.scan.probe import Host, HostProbe, Probe, Service, ServiceProbe
+from processors.scan.workers import share_out
+from schemas.events.observations import Hop, HostObservation
+from schemas.events.targets import WorkUnit
+from schemas.ids import content_id
+
+HOSTS_AT_ONCE = 16
+PORTS_AT_ONCE = 4
+PROBE_SECONDS = 120.0  # the waits for the budget included
+
+Found = TypeVar("Found")
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Look:
+    """The service stage of one unit. Only hosts whose look was finished are told of: half a look would read as a change."""
+
+    unit: WorkUnit
+    agent_id: str
+    settings: ScannerSettings
+    attempt: int
+    now: Callable[[], datetime]
+    meter: Meter
+    done: dict[str, HostObservation] = field(default_factory=dict)
+
+    async def at_all(self, answered: Mapping[str, Sequence[int]], probes: Sequence[Probe]) -> None:
+        """Look at these ports of these hosts. Raises Halted."""
+        await share_out(answered.items(), lambda item: self.at_host(item[0], item[1], probes), min(HOSTS_AT_ONCE, len(answered)))
+
+    async def at_host(self, address: str, ports: Sequence[int], probes: Sequence[Probe]) -> None:
+        """Run the service probes on each port, then the host probes, and keep the observation. Raises Halted."""
+        names = tuple(sorted(pinned.name for pinned in self.unit.names if pinned.address == address))
+        known: dict[int, Evidence] = {}
+        path: tuple[Hop, ...] | None = None
+
+        async def at_port(port: int) -> None:
+            evidence = Evidence()
+            for probe in probes:
+                if isinstance(probe, ServiceProbe):
+                    service = Service(address, port, names[0] if names else "", evidence, self.meter, probe.traits.cost)
+                    found = await self.ask(probe, address, port, probe.look(service))
+                    evidence = merge(evidence, found, probe.traits.name) if found else evidence
+            known[port] = evidence
+
+        await share_out(ports, at_port, min(PORTS_AT_ONCE, len(ports)))
+        for probe in probes:
+            if isinstance(probe, HostProbe):
+                told = await self.ask(
+                    probe, address, 0, probe.look(Host(address, known, path, self.settings, self.meter, probe.traits.cost))
+                )
+                if told:
+                    path = better(path, told.path, address)
+                    known |= {port: merge(known[port], one, probe.traits.name) for port, one in told.services.items() if port in known}
+        self.done[address] = self.observe(address, names, known, path)
+
+    async def ask(self, probe: Probe, address: str, port: int, look: Coroutine[None, None, Found | None]) -> Found | None:
+        """A probe's word, or None: whatever a host or another package's code does, the unit goes on. Raises Halted."""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                return await look
+        except Halted:
+            raise
+        except OutOfScope as refusal:
+            log.debug("probe_refused", probe=probe.traits.name, address=address, port=port, reason=refusal.reason)
+        except (OSError, TimeoutError) as error:
+            log.debug("probe_found_nothing", probe=probe.traits.name, address=address, port=port, error=str(error))
+        except Exception:
+            log.exception("probe_failed", probe=probe.traits.name, address=address, port=port)
+        return None
+
+    def observe(self, address: str, names: tuple[str, ...], known: Mapping[int, Evidence], path: tuple[Hop, ...] | None) -> HostObservation:
+        """The event of one host."""
+        return HostObservation(
+            observation_id=content_id("observation", self.unit.unit_id, address),
+            unit_id=self.unit.unit_id,
+            run_id=self.unit.run_id,
+            campaign_id=self.unit.campaign_id,
+            zone=self.unit.zone,
+            subnet=self.unit.subnet,
+            address=address,
+            grant_id=self.unit.grant_id,
+            agent_id=self.agent_id,
+            attempt=self.attempt,
+            names=names,
+            services=tuple(observation(port, known[port]) for port in sorted(known)),
+            path=path,
+            observed_at=self.now(),
+        )
+
+    def observations(self) -> tuple[HostObservation, ...]:
+        """The finished hosts, in the unit's order."""
+        return tuple(self.done[address] for address in dict.fromkeys(self.unit.addresses) if address in self.done)

@@ -1,0 +1,28 @@
+"""Reads what the server says first; if it stays silent, says a line of HTTP, to which most text protocols answer something telling."""
+
+from __future__ import annotations
+
+from processors.scan.evidence import Evidence
+from processors.scan.greetings import read_greeting
+from processors.scan.probe import Service, ServiceProbe, Traits
+
+GREETING_SECONDS = 1.2
+NUDGE = b"GET / HTTP/1.0\r\n\r\n"
+
+
+class Banner(ServiceProbe):
+    """The server's greeting."""
+
+    traits = Traits(name="banner", cost=6, yields=("service", "product", "version", "extra", "banner"))
+
+    async def look(self, service: Service) -> Evidence | None:
+        """The greeting, or the answer to the nudge."""
+        async with service.open() as wire:
+            data = await wire.read(seconds=GREETING_SECONDS)
+            if not data:
+                await wire.send(NUDGE)
+                data = await wire.read(until=b"\n", seconds=GREETING_SECONDS)
+        return read_greeting(data) if data else None
+
+
+PROBE = Banner()

@@ -1,0 +1,30 @@
+"""The scanner: takes units of work, probes what its grants cover, publishes what it saw. This wires it; `scanner` is its loop."""
+
+from __future__ import annotations
+
+import socket
+from threading import Event as Flag
+
+from infra.core.ports import Ready
+from infra.core.settings import Settings
+from processors.scan.gate import Gate
+from processors.scan.heartbeat import Identity
+from processors.scan.scanner import run_scanner, utc_now
+from processors.scan.unit import Surroundings, UnitReport, capabilities, choose_engine, run_unit
+from schemas.events.targets import WorkUnit
+
+
+def agent_id(settings: Settings) -> str:
+    """Who this scanner is: as set, else the host's name and the worker's slot."""
+    return settings.scanner.agent_id or f"{socket.gethostname()}-{settings.slot}"
+
+
+def run(settings: Settings, stop: Flag, ready: Ready) -> None:
+    """Scan until `stop` is set, then drain. Raises DriftlineError for what a person must mend."""
+    engine, _ = choose_engine(settings.scanner)
+    name = agent_id(settings)
+
+    async def probe(unit: WorkUnit, gate: Gate, attempt: int) -> UnitReport:
+        return await run_unit(unit, Surroundings(name, settings.scanner, gate, engine, attempt, utc_now))
+
+    run_scanner(settings, Identity(name, settings.scanner.zone, engine, capabilities(), utc_now()), probe, stop, ready)

@@ -1,0 +1,380 @@
+"""The scanner's runtime on a real broker: one visible attempt a unit, in order; and nothing is sent without scope."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from infra.core.settings import PlannerSettings, Settings
+from infra.kafka.client import Publisher, prefixed, producer_config, read_table, read_whole
+from infra.kafka.topics import TopicAdmin
+from infra.local.broker import Broker
+from processors.scan.authority import uptime
+from processors.scan.heartbeat import Identity
+from processors.scan.scanner import run_scanner
+from schemas.codec import Codec
+from schemas.events.base import Event
+from schemas.events.grants import Command, CommandKind
+from schemas.events.observations import SweepResult
+from schemas.events.operations import AgentState, AgentStatus
+from schemas.events.targets import Cause, TargetRequest, WorkUnit
+from schemas.ids import subnet_key
+from tests.brokers import broker_settings
+from tests.scan_samples import Wire, make_grant, make_unit, packets_on, scan_settings
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+NUMBERS = itertools.count()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+class Bench:
+    """A prefix of its own on a broker, and hands to push, read and start scanners."""
+
+    def __init__(self, bootstrap: str, folder: Path, stack: ExitStack) -> None:
+        self.bootstrap, self.folder, self._stack = bootstrap, folder, stack
+        self.prefix = f"scan{os.getpid()}-{next(NUMBERS)}."
+        self.settings = self.settings_of(0)
+        TopicAdmin(self.settings).apply()
+        self.codec = Codec()
+        self.publisher = Publisher(self.settings, self.codec)
+        self.wire = folder / "wire.txt"
+
+    def settings_of(self, slot: int, unit_seconds: int = 60, **scanner: object) -> Settings:
+        settings = scan_settings(self.bootstrap, self.folder, self.prefix, slot, **scanner)
+        return settings.model_copy(update={"planner": PlannerSettings(unit_seconds=unit_seconds)})
+
+    def push(self, *units: WorkUnit) -> None:
+        for unit in units:
+            key = subnet_key(unit.zone, unit.subnet)
+            self.publisher.publish("work.default", key, unit)
+        self.publisher.flush()
+
+    def say(self, topic: str, key: str, event: Event) -> float:
+        self.publisher.publish(topic, key, event)
+        self.publisher.flush()
+        return uptime()
+
+    def command(self, kind: CommandKind, agent: str = "*", networks: tuple[str, ...] = ()) -> float:
+        order = Command(agent_id=agent, kind=kind, networks=networks, issued_by="test", issued_at=datetime.now(UTC))
+        return self.say("commands", agent, order)
+
+    def events(self, topic: str) -> list[Event]:
+        found: list[Event] = []
+
+        def take(message: object) -> None:
+            found.append(self.codec.decode(topic, message.value()))  # type: ignore[attr-defined]
+
+        read_whole(self.settings, topic, take)
+        return found
+
+    def sweeps(self) -> list[SweepResult]:
+        return [one for one in self.events("probes") if isinstance(one, SweepResult)]
+
+    def thread(self, slot: int = 0, unit_seconds: int = 60, **scanner: object) -> threading.Event:
+        """A scanner in a thread; it is stopped at the end of the test, and must then end without an error."""
+        settings = self.settings_of(slot, unit_seconds, **scanner)
+        return self._stack.enter_context(in_thread(settings, Wire(self.wire, f"agent-{slot}")))
+
+    def process(self, slot: int) -> subprocess.Popen[str]:
+        return self._stack.enter_context(in_process(self.bootstrap, self.folder, self.prefix, slot, self.wire))
+
+
+@contextmanager
+def in_thread(settings: Settings, wire: Wire) -> Iterator[threading.Event]:
+    stop, ready, failures = threading.Event(), threading.Event(), []
+    identity = Identity(str(settings.scanner.agent_id), "default", "wire", (), datetime.now(UTC))
+
+    def work() -> None:
+        try:
+            run_scanner(settings, identity, wire.run, stop, ready.set)
+        except Exception as error:  # noqa: BLE001  shown below
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        wait_for(lambda: ready.is_set() or failures)
+        yield stop
+    finally:
+        stop.set()
+        thread.join(30)
+        wire.close()
+    assert not failures
+    assert not thread.is_alive()
+
+
+@contextmanager
+def in_process(bootstrap: str, folder: Path, prefix: str, slot: int, wire: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.scan_worker", bootstrap, str(folder), prefix, str(slot), str(wire)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            await_line(child.stdout, "ready")
+            yield child
+        finally:
+            for what in (signal.SIGCONT, signal.SIGTERM):
+                if child.poll() is None:
+                    child.send_signal(what)
+            try:
+                child.wait(15)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def await_line(stream: IO[str] | None, wanted: str) -> None:
+    assert stream is not None
+    for line in stream:
+        if line.strip() == wanted:
+            return
+    raise AssertionError(f"the worker ended before it said '{wanted}'")
+
+
+@pytest.fixture
+def bench(kafka: str, tmp_path: Path) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        yield Bench(kafka, tmp_path, stack)
+
+
+def test_each_unit_is_published_once_in_the_order_of_its_partition_and_the_offsets_are_committed(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    units = [make_unit(number, probes=("slow-end",) if number % 5 == 0 else ()) for number in range(40)]
+    bench.push(*units)
+    bench.thread()
+    wait_for(lambda: len(bench.sweeps()) == 40)
+    order: dict[int, list[str]] = {}
+    read_whole(bench.settings, "work.default", lambda m: order.setdefault(m.partition() or 0, []).append(str(m.key())))
+    seen: dict[int, list[str]] = {}
+    read_whole(bench.settings, "probes", lambda m: seen.setdefault(m.partition() or 0, []).append(str(m.key())))
+    assert seen == order
+    assert all(one.complete and one.attempt == 1 for one in bench.sweeps())
+    assert sorted(one.unit_id for one in bench.sweeps()) == sorted(one.unit_id for one in units)
+
+
+def test_units_of_one_subnet_run_one_after_the_other_and_others_beside_them(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    same = [make_unit(number, ports=20, address=f"198.18.7.{number + 1}", rate=40) for number in range(3)]
+    bench.push(*same, make_unit(100, ports=60, rate=40))
+    bench.thread()
+    wait_for(lambda: len(bench.sweeps()) == 4)
+    packets = packets_on(bench.wire)
+    spans = [[one.at for one in packets if one.unit_id == unit.unit_id] for unit in same]
+    assert all(max(first) <= min(second) for first, second in itertools.pairwise(spans))
+    other = [one.at for one in packets if one.address == "198.18.100.1"]
+    assert min(other) < max(spans[0])
+
+
+def test_a_revocation_stops_a_unit_in_its_middle_within_two_seconds(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    bench.thread()
+    bench.push(make_unit(1, ports=1000, rate=50))
+    wait_for(lambda: len(packets_on(bench.wire)) > 20)
+    revoked_at = bench.say("grants", "lab", make_grant(2, revoked=True, reason="test"))
+    wait_for(bench.sweeps)
+    (sweep,) = bench.sweeps()
+    last = packets_on(bench.wire)[-1].at
+    assert last - revoked_at < 2.0
+    assert (sweep.complete, sweep.probed, sweep.hosts) == (False, (), ())
+    assert "revoked" in sweep.stopped_reason
+    bench.say("grants", "lab", make_grant(1))  # replayed: revives nothing
+    bench.push(make_unit(2))
+    wait_for(lambda: len(bench.sweeps()) == 2)
+    assert packets_on(bench.wire)[-1].at == last
+
+
+def test_an_emptied_topic_and_a_restart_revive_nothing(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant(1))
+    stop = bench.thread()
+    bench.push(make_unit(1))
+    wait_for(bench.sweeps)
+    bench.say("grants", "lab", make_grant(2, revoked=True))
+    bench.push(make_unit(2))
+    wait_for(lambda: len(bench.sweeps()) == 2)
+    stop.set()
+    end = {TopicPartition(prefixed(bench.settings, "grants"), 0, -1): None}
+    admin = AdminClient({"bootstrap.servers": bench.bootstrap})
+    for future in admin.delete_records(list(end)).values():
+        future.result(30)
+    bench.say("grants", "lab", make_grant(1))
+    bench.thread()
+    bench.push(make_unit(3))
+    wait_for(lambda: len(bench.sweeps()) == 3)
+    assert len(packets_on(bench.wire)) == 1
+    assert [one.complete for one in sorted(bench.sweeps(), key=lambda one: one.finished_at)] == [True, False, False]
+
+
+def test_a_killed_scanner_s_units_are_redone_by_the_other_and_one_attempt_is_visible(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    first, second = bench.process(0), bench.process(1)
+    units = [make_unit(number, ports=60, rate=30) for number in range(24)]
+    wait_for(lambda: {len(one.partitions) for one in heartbeats(bench).values()} == {2})
+    bench.push(*units)
+    wait_for(lambda: {one.process for one in packets_on(bench.wire)} == {first.pid, second.pid})
+    wait_for(lambda: sum(one.process == first.pid for one in packets_on(bench.wire)) > 60)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    killed_at = uptime()
+    wait_for(lambda: len(bench.sweeps()) >= 24, 60)
+    print(f"all units visible {uptime() - killed_at:.1f} s after the kill")
+    assert sorted(one.unit_id for one in bench.sweeps()) == sorted(one.unit_id for one in units)
+    assert all(one.complete for one in bench.sweeps())
+    redone = {one.unit_id for one in packets_on(bench.wire) if one.process == first.pid} & {
+        one.unit_id for one in packets_on(bench.wire) if one.process == second.pid
+    }
+    assert redone
+
+
+def test_a_scanner_killed_again_and_again_loses_and_doubles_nothing(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    units = [make_unit(number, ports=5) for number in range(200)]
+    bench.push(*units)
+    for _ in range(3):
+        before = len(bench.sweeps())
+        child = bench.process(0)
+        wait_for(lambda floor=before: len(bench.sweeps()) > floor)  # type: ignore[misc]
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    bench.process(0)
+    wait_for(lambda: len(bench.sweeps()) >= 200, 60)
+    assert sorted(one.unit_id for one in bench.sweeps()) == sorted(one.unit_id for one in units)
+
+
+def test_a_stopped_process_sends_nothing_when_it_goes_on_until_it_has_asked_again(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    child = bench.process(0)
+    bench.push(make_unit(1, ports=1000, rate=50))
+    wait_for(lambda: len(packets_on(bench.wire)) > 20)
+    child.send_signal(signal.SIGSTOP)
+    count = len(packets_on(bench.wire))
+    bench.say("grants", "lab", make_grant(2, revoked=True))
+    time.sleep(7.0)  # the time itself is under test: longer than the cut-off
+    child.send_signal(signal.SIGCONT)
+    wait_for(bench.sweeps)
+    assert len(packets_on(bench.wire)) <= count + 1  # the one that had passed its gate when the process was stopped
+    assert "revoked" in bench.sweeps()[0].stopped_reason
+
+
+def test_a_freeze_halts_its_networks_at_once_and_a_resume_ends_it(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    bench.thread()
+    bench.push(make_unit(1, ports=1000, rate=50), make_unit(2, ports=150, rate=50))
+    wait_for(lambda: {one.address for one in packets_on(bench.wire)} == {"198.18.1.1", "198.18.2.1"})
+    frozen_at = bench.command(CommandKind.FREEZE, networks=("198.18.1.0/28",))
+    wait_for(lambda: len(bench.sweeps()) == 2)
+    assert max(one.at for one in packets_on(bench.wire) if one.address == "198.18.1.1") - frozen_at < 2.0
+    assert {one.subnet: one.stopped_reason for one in bench.sweeps()} == {"198.18.1.0/24": "frozen", "198.18.2.0/24": ""}
+    bench.command(CommandKind.RESUME)
+    bench.push(make_unit(3, address="198.18.1.1"))
+    wait_for(lambda: len(bench.sweeps()) == 3)
+    assert sum(one.complete for one in bench.sweeps()) == 2
+
+
+def test_drain_finishes_what_is_in_work_takes_nothing_new_and_resume_goes_on(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    bench.thread()
+    bench.push(make_unit(1, ports=100, rate=50))
+    wait_for(lambda: packets_on(bench.wire))
+    bench.command(CommandKind.DRAIN, "agent-0")
+    wait_for(lambda: heartbeats(bench)["agent-0"].state is AgentState.DRAINED)
+    assert [one.complete for one in bench.sweeps()] == [True]
+    bench.push(make_unit(2))
+    time.sleep(1.5)  # the absence of work is under test
+    assert len(bench.sweeps()) == 1
+    bench.command(CommandKind.RESUME, "agent-0")
+    wait_for(lambda: len(bench.sweeps()) == 2)
+
+
+def heartbeats(bench: Bench) -> dict[str, AgentStatus]:
+    return {key: one for key, one in read_table(bench.settings, "agents").items() if isinstance(one, AgentStatus)}
+
+
+def test_bad_records_go_to_the_dlq_and_those_behind_them_go_on(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    producer = Producer(producer_config(bench.settings))
+    producer.produce(prefixed(bench.settings, "work.default"), b"\0\0\0\0\1junk", b"x", 0)
+    producer.flush(10)
+    bench.push(make_unit(1), make_unit(2, zone="elsewhere"), make_unit(3, probes=("broken",)), make_unit(4))
+    bench.thread()
+    wait_for(lambda: len(bench.sweeps()) == 3)
+    letters: list[dict[str, bytes]] = []
+    read_whole(bench.settings, "dlq.work.default", lambda m: letters.append(dict(m.headers() or [])))  # type: ignore[arg-type]
+    assert sorted(one["error.class"] for one in letters) == [b"Poison", b"RuntimeError", b"UndecodableError"]
+    assert {one.unit_id: one.complete for one in bench.sweeps()} == {
+        make_unit(1).unit_id: True,
+        make_unit(3).unit_id: False,
+        make_unit(4).unit_id: True,
+    }
+
+
+def test_expired_and_uncovered_units_are_told_to_be_over_without_a_packet(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    bench.push(make_unit(1, expires_at=past), make_unit(2, address="203.0.113.5"), make_unit(3, grant_id="unknown"))
+    bench.thread()
+    wait_for(lambda: len(bench.sweeps()) == 3)
+    reasons = {one.unit_id: one.stopped_reason for one in bench.sweeps()}
+    assert reasons[make_unit(1).unit_id] == "expired"
+    assert "in a network" in reasons[make_unit(2).unit_id]
+    assert "unknown" in reasons[make_unit(3).unit_id]
+    assert not packets_on(bench.wire)
+
+
+def test_a_full_scanner_pauses_and_still_keeps_its_partitions(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    bench.push(*[make_unit(number, ports=2) for number in range(300)])
+    bench.thread(parallel_units=2)
+    wait_for(lambda: len(bench.sweeps()) == 300, 60)
+    assert len({one.unit_id for one in bench.sweeps()}) == 300
+
+
+def test_when_the_broker_is_gone_sending_stops_within_the_cut_off_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    settings = broker_settings(tmp_path)
+    with Broker(settings) as broker, ExitStack() as stack:
+        bench = Bench(settings.bootstrap, tmp_path, stack)
+        bench.say("grants", "lab", make_grant())
+        bench.thread()
+        bench.push(make_unit(1, ports=1000, rate=50))
+        wait_for(lambda: len(packets_on(bench.wire)) > 20)
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGKILL)
+        gone_at = uptime()
+        wait_for(lambda: uptime() - packets_on(bench.wire)[-1].at > 3.0)
+        assert packets_on(bench.wire)[-1].at - gone_at < 5.5
+        count = len(packets_on(bench.wire))
+        broker.start()
+        wait_for(lambda: len(packets_on(bench.wire)) > count + 5)
+        wait_for(bench.sweeps, 60)
+        assert [(one.complete, one.attempt > 1) for one in bench.sweeps()] == [(True, True)]
+
+
+def test_the_rest_of_a_unit_that_took_too_long_is_asked_for(bench: Bench) -> None:
+    bench.say("grants", "lab", make_grant())
+    bench.push(make_unit(1, ports=200, rate=50, probes=("partial",), campaign_id="weekly"))
+    bench.thread(unit_seconds=2)
+    wait_for(bench.sweeps)
+    (sweep,) = bench.sweeps()
+    assert (sweep.complete, sweep.stopped_reason) == (False, "over_time")
+    (request,) = bench.events("targets")
+    assert isinstance(request, TargetRequest)
+    sent = len(packets_on(bench.wire))
+    assert 80 <= sent <= 125
+    assert (request.targets, request.ports) == (("198.18.1.1",), f"{sent + 1}-200")
+    assert (request.grant_id, request.campaign_id, request.cause) == ("lab", "weekly", Cause.PUSHED)

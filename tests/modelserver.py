@@ -1,0 +1,95 @@
+"""A real HTTP server on loopback that speaks the OpenAI chat completions API, for tests: it answers as it is told to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = dict[str, Any] | str | int
+"""A structured answer, raw text as the model's message, or an HTTP status to fail with."""
+
+
+@dataclass(slots=True)
+class ModelServer:
+    """What the server was asked, and how it answers: `answer` maps the user's message to an answer. `release` ends a slow answer."""
+
+    answer: Callable[[str], Answer]
+    url: str = ""
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    slow: bool = False
+    release: threading.Event = field(default_factory=threading.Event)
+    at_once: int = 0
+    most_at_once: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@contextmanager
+def running_model(answer: Callable[[str], Answer]) -> Iterator[ModelServer]:
+    """A running server; its `url` is what `DRIFTLINE_MODEL__BASE_URL` takes."""
+    server = ModelServer(answer)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler_for(server))
+    http.daemon_threads = True
+    server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
+    thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.release.set()
+        http.shutdown()
+        http.server_close()
+        thread.join(5)
+
+
+def handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
+    """The request handler of one server."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:  # noqa: N802  the library's name for it
+            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            with server.lock:
+                server.asked.append({"path": self.path, "authorization": self.headers.get("authorization", ""), **request})
+                server.at_once += 1
+                server.most_at_once = max(server.most_at_once, server.at_once)
+            try:
+                if server.slow:
+                    server.release.wait(20)
+                self._reply(server.answer(str(request["messages"][-1]["content"])), request["model"])
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True
+            finally:
+                with server.lock:
+                    server.at_once -= 1
+
+        def _reply(self, answer: Answer, model: str) -> None:
+            if isinstance(answer, int):
+                self._send(answer, {"error": {"message": "the model is not well", "type": "server_error", "code": None, "param": None}})
+                return
+            content = answer if isinstance(answer, str) else json.dumps(answer)
+            message = {"role": "assistant", "content": content, "refusal": None}
+            usage = {"prompt_tokens": 321, "completion_tokens": 45, "total_tokens": 366}
+            choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+            self._send(
+                200,
+                {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage},
+            )
+
+        def _send(self, status: int, body: dict[str, Any]) -> None:
+            payload = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the library's name for it
+            del format, args
+
+    return Handler

@@ -1,0 +1,65 @@
+"""What the embedded Kafka is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.core.errors import MissingPrerequisite
+from infra.local.broker_config import BrokerPlan, java_command, server_properties
+from infra.local.broker_storage import require_readable
+from infra.local.broker_wait import require_space
+from infra.local.jars import KAFKA_VERSION
+from infra.local.java import Java
+
+
+def plan(folder: Path = Path("/data/kafka"), java: str = "25.0.2", aot_cache: Path | None = None) -> BrokerPlan:
+    return BrokerPlan(Java(Path("/java"), java), (Path("/a.jar"), Path("/b.jar")), folder, folder / "logs", 5001, 5002, 300, aot_cache)
+
+
+def properties() -> dict[str, str]:
+    return dict(line.split("=", 1) for line in server_properties(plan()).splitlines())
+
+
+def test_every_listener_is_on_loopback_at_the_ports_that_are_set() -> None:
+    assert properties()["listeners"] == "PLAINTEXT://127.0.0.1:5001,CONTROLLER://127.0.0.1:5002"
+    assert properties()["advertised.listeners"] == "PLAINTEXT://127.0.0.1:5001"
+    assert properties()["controller.quorum.voters"] == "1@127.0.0.1:5002"
+
+
+def test_one_node_can_hold_offsets_and_transactions() -> None:
+    factors = {name: value for name, value in properties().items() if name.endswith(("replication.factor", "min.isr"))}
+    assert len(factors) == 5
+    assert set(factors.values()) == {"1"}
+
+
+def test_the_heap_is_capped_as_set() -> None:
+    assert "-Xmx300m" in java_command(plan(), "kafka.Kafka")
+
+
+def test_an_older_java_gets_no_flag_that_it_does_not_know() -> None:
+    old = " ".join(java_command(plan(java="17.0.9"), "kafka.Kafka"))
+    assert "AOT" not in old
+    assert "sun-misc" not in old
+
+
+def test_a_cache_is_used_when_there_is_one() -> None:
+    assert "-XX:AOTCache=/c.aot" in java_command(plan(aot_cache=Path("/c.aot")), "kafka.Kafka")
+
+
+@pytest.mark.parametrize("version", ["4.4.0", "5.0.0", "4.10.1"])
+def test_storage_of_a_newer_kafka_is_refused(version: str) -> None:
+    with pytest.raises(MissingPrerequisite, match=rf"formatted by Kafka {version}.*DRIFTLINE_DATA_DIR"):
+        require_readable(plan(), version)
+
+
+@pytest.mark.parametrize("version", [KAFKA_VERSION, "4.3.9", "4.0.0", "3.9.1"])
+def test_storage_of_the_same_or_an_older_kafka_is_read(version: str) -> None:
+    require_readable(plan(), version)
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    require_space(plan(tmp_path), needed_mb=1)
+    with pytest.raises(MissingPrerequisite, match=r"disk is full.*DRIFTLINE_DATA_DIR"):
+        require_space(plan(tmp_path), needed_mb=1 << 40)

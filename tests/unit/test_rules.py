@@ -1,0 +1,188 @@
+"""Each built-in rule fires on what it is for, keeps still otherwise, and is documented."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processors.correlate.adjustments import adjust
+from processors.correlate.catalogue import BUILT_IN, as_markdown
+from processors.correlate.contract import ServiceFacts
+from processors.correlate.judging import judge
+from processors.correlate.rules.versions import older, version_of
+from schemas.events.context import AffectedProduct, Criticality, IntelRecord, InventoryRecord
+from schemas.events.observations import Certificate, HttpFacts, ServiceObservation, TlsFacts
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+ADDRESS = "198.18.0.7"
+
+
+def facts(port: int = 80, *, now: datetime = NOW, zone: str = "default", address: str = ADDRESS, **seen: Any) -> ServiceFacts:
+    return ServiceFacts(zone=zone, address=address, service=ServiceObservation(port=port, **seen), now=now)
+
+
+def tls(not_after: datetime = NOW + timedelta(days=90), outdated: tuple[str, ...] = (), **certificate: Any) -> TlsFacts:
+    values = {"subject": "CN=a.example", "issuer": "CN=ca", "key_type": "rsa", "key_bits": 2048, "signature_hash": "sha256", **certificate}
+    presented = Certificate(sha256="ab" * 32, not_before=NOW - timedelta(days=300), not_after=not_after, **values)
+    return TlsFacts(version="TLSv1.3", outdated=outdated, certificate=presented)
+
+
+def fired(given: ServiceFacts) -> dict[str, float]:
+    """Rule → base risk, as judged."""
+    return {one.rule: one.base_risk for one in judge(BUILT_IN, given, (), ("e1",)).values()}
+
+
+CASES: list[tuple[ServiceFacts, set[str]]] = [
+    (facts(6379, service="redis", facts={"redis.auth": "none"}), {"redis-without-password"}),
+    (facts(6379, service="redis", facts={"redis.auth": "required"}), {"data-store-reachable"}),
+    (facts(11211, service="memcached", facts={"memcached.auth": "none"}), {"memcached-without-password"}),
+    (facts(1883, service="mqtt", facts={"mqtt.auth": "none"}), {"mqtt-without-password"}),
+    (facts(1883, service="mqtt", facts={"mqtt.auth": "required"}), set()),
+    (facts(21, service="ftp", facts={"ftp.anonymous": "yes"}), {"ftp-anonymous"}),
+    (facts(21, service="ftp", facts={"ftp.anonymous": "no"}), {"plaintext-login"}),
+    (facts(23, service="telnet"), {"plaintext-login"}),
+    (facts(992, service="telnet", tls=TlsFacts(version="TLSv1.3")), set()),
+    (facts(22, service="ssh", product="OpenSSH", version="9.2p1 Debian 2+deb12u3"), {"management-reachable"}),
+    (facts(22), {"management-reachable"}),
+    (facts(22, service="http", http=HttpFacts(status=200)), {"plain-http"}),
+    (facts(3306, service="mysql"), {"data-store-reachable"}),
+    (facts(2375, service="docker", http=HttpFacts(status=200)), {"docker-api-open"}),
+    (facts(80, service="http", http=HttpFacts(status=301, location="https://a.example/")), set()),
+    (facts(80, service="http", http=HttpFacts(status=301, location="http://a.example/")), {"plain-http"}),
+    (facts(80, service="http", http=HttpFacts(status=200, title="Welcome to nginx!")), {"plain-http", "default-page"}),
+    (facts(443, service="http", tls=tls(), http=HttpFacts(status=200, title="Shop")), set()),
+    (facts(443, tls=tls(NOW + timedelta(days=20))), {"certificate-expiring"}),
+    (facts(443, tls=tls(NOW + timedelta(days=31))), set()),
+    (facts(443, tls=tls(NOW)), {"certificate-expired"}),
+    (facts(443, tls=tls(NOW - timedelta(days=1), self_signed=True)), {"certificate-expired", "certificate-self-signed"}),
+    (facts(443, tls=tls(key_bits=1024)), {"certificate-weak"}),
+    (facts(443, tls=tls(key_type="ec", key_bits=256)), set()),
+    (facts(443, tls=tls(key_type="ed25519", key_bits=256)), set()),
+    (facts(443, tls=tls(signature_hash="sha1")), {"certificate-weak"}),
+    (facts(443, tls=tls(outdated=("TLSv1", "TLSv1.1"))), {"tls-outdated"}),
+    (facts(80, service="http", product="Apache httpd", version="2.2.34"), {"end-of-life"}),
+    (facts(80, service="http", product="Apache httpd", version="2.4.57"), set()),
+    (facts(80, service="http", product="Apache httpd", version="2.2.34", extra="CentOS"), set()),
+    (facts(80, service="http", product="Apache httpd", version=""), set()),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), CASES, ids=[f"{i}-{one.service.service or one.service.port}" for i, (one, _) in enumerate(CASES)]
+)
+def test_what_fires(given: ServiceFacts, expected: set[str]) -> None:
+    assert set(fired(given)) == expected
+
+
+def test_every_rule_has_a_case() -> None:
+    elsewhere = {"known-exploited", "service-unexpected", "service-flapping", "service-new"}
+    assert {name for _, names in CASES for name in names} | elsewhere == {rule.name for rule in BUILT_IN}
+
+
+def test_a_security_engineer_would_rank_them_so() -> None:
+    order = [
+        facts(6379, service="redis", facts={"redis.auth": "none"}),
+        facts(11211, service="memcached", facts={"memcached.auth": "none"}),
+        facts(23, service="telnet"),
+        facts(3306, service="mysql"),
+        facts(21, service="ftp"),
+        facts(443, tls=tls(self_signed=True)),
+        facts(22, service="ssh"),
+        facts(80, service="http", http=HttpFacts(status=200)),
+    ]
+    bases = [max(fired(one).values()) for one in order]
+    assert bases == sorted(bases, reverse=True)
+    assert bases[0] >= 85 > bases[1]
+    assert bases[-1] < 40
+
+
+def test_expected_services_of_the_inventory() -> None:
+    record = InventoryRecord(network="198.18.0.0/24", expected=("tcp/443",), criticality=Criticality.CRITICAL)
+    given = ServiceFacts("default", ADDRESS, ServiceObservation(port=8081), NOW, inventory=record)
+    assert fired(given) == {"service-unexpected": 55}
+    expected = ServiceFacts("default", ADDRESS, ServiceObservation(port=443), NOW, inventory=record)
+    assert fired(expected) == {}
+
+
+def test_flapping_and_new() -> None:
+    given = ServiceFacts("default", ADDRESS, ServiceObservation(port=8081), NOW, flapping=True, new=True)
+    assert fired(given) == {"service-flapping": 20, "service-new": 13}
+
+
+@pytest.mark.parametrize(
+    ("cpe", "banner", "expected"),
+    [
+        ("cpe:/a:apache:http_server:2.4.49", "", 88.0),
+        ("cpe:2.3:a:apache:http_server:2.4.49:*:*:*:*:*:*:*", "", 88.0),
+        ("cpe:/a:apache:http_server:2.4.49", "Apache/2.4.49 (Debian)", 60.0),
+        ("cpe:/a:apache:http_server:2.4.51", "", None),
+        ("cpe:/a:apache:http_server:2.4.48", "", None),
+        ("cpe:/a:apache:http_server", "", None),
+        ("cpe:/a:apache:tomcat:2.4.49", "", None),
+    ],
+)
+def test_known_exploited(cpe: str, banner: str, expected: float | None) -> None:
+    from processors.correlate.rules.versions import affects
+
+    affected = (AffectedProduct(vendor="Apache", product="HTTP Server", introduced="2.4.49", fixed="2.4.51"),)
+    record = IntelRecord(cve="CVE-2021-41773", kev=True, affected=affected, as_of=NOW)
+    service = ServiceObservation(port=443, cpes=(cpe,), banner=banner)
+    matching = (record,) if affects(record, service) else ()
+    assert fired(ServiceFacts("default", ADDRESS, service, NOW, exploited=matching)).get("known-exploited") == expected
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ("9.2p1", "9.3p2", True),
+        ("9.3p2", "9.3p1", False),
+        ("1.0.2k", "1.0.2u", True),
+        ("2.4.9", "2.4.10", True),
+        ("2.4", "2.4.0", False),
+        ("9.2p1 Debian 2+deb12u3", "9.2p2", True),
+        ("3.X - 4.X", "4.6.2", None),
+        ("", "1.0", None),
+        ("latest", "1.0", None),
+    ],
+)
+def test_versions_compare(left: str, right: str, expected: bool | None) -> None:
+    assert older(left, right) is expected
+
+
+def test_a_long_number_is_no_trouble() -> None:
+    assert version_of("9" * 5000 + ".1") is not None
+
+
+def test_adjustments_say_what_they_did() -> None:
+    rule = next(one for one in BUILT_IN if one.name == "management-reachable")
+    given = ServiceFacts("dmz-east", ADDRESS, ServiceObservation(port=22, service="ssh"), NOW, new=True)
+    judgement = rule.detect(given)
+    assert judgement is not None
+    risk = adjust(rule.name, rule.source, judgement, given)
+    assert (risk.base, risk.floor, risk.ceiling) == (30, 5, 50)
+    assert [(one.rule, one.effect) for one in risk.fired] == [
+        ("management-reachable", "base 20"),
+        ("reachability", "+5"),
+        ("novelty", "+5"),
+    ]
+
+
+def test_a_public_address_weighs_more() -> None:
+    assert fired(facts(22, service="ssh", address="8.8.8.8")) == {"management-reachable": 30}
+    assert fired(facts(22, service="ssh", address="2001:db8::1")) == {"management-reachable": 20}
+
+
+def test_hostile_text_becomes_a_sentence() -> None:
+    given = facts(6379, product="Redis\x1b[2J\n\nIgnore", version="x" * 600, facts={"redis.auth": "none"})
+    (one,) = judge(BUILT_IN, given, (), ("e1",)).values()
+    assert "\x1b" not in one.evidence
+    assert "\n" not in one.rules[0].input
+    assert len(one.evidence) <= 512
+
+
+def test_the_reference_page_is_what_the_code_says() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "rules.md"
+    assert page.read_text() == as_markdown(), "run: python -m processors.correlate.catalogue > docs/reference/rules.md"
