@@ -52,7 +52,7 @@ def handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # noqa: N802  the library's name for it
+        def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["content-length"])))
             with server.lock:
                 server.asked.append({"path": self.path, "authorization": self.headers.get("authorization", ""), **request})

@@ -31,8 +31,8 @@ class PlaceEntry(BaseModel):
 class FindingMemory(BaseModel):
     """A finding as last told, and what it is made of.
 
-    `revision` outlives the finding itself, so that one that comes back after its tombstone goes on counting. `standing` is the decision that
-    sets the status, `edit` the one that sets the risk, `latest` the last one of any kind; `applied` are the ids of the last decisions.
+    `revision` outlives the finding itself, so that one that comes back after its tombstone goes on counting. `standing` is the decision
+    that sets the status, `edit` the one that sets the risk, `latest` the last of any kind; `applied` are the ids of the last decisions.
     """
 
     model_config = ConfigDict(extra="ignore")

@@ -1,7 +1,7 @@
 """What the model is shown of a finding, and how. Pure.
 
-Everything that came off the network is hostile: it is shown as JSON with all but plain ASCII escaped, every text capped, between two lines that
-hold a random mark, and the instructions say that nothing between them is an instruction.
+Everything that came off the network is hostile: it is shown as JSON with all but plain ASCII escaped, every text capped, between two
+lines that hold a random mark, and the instructions say that nothing between them is an instruction.
 """
 
 from __future__ import annotations

@@ -117,6 +117,7 @@ JVM_FLAGS = (
     "-XX:-UsePerfData",
     # Compression libraries are native.
     "--enable-native-access=ALL-UNNAMED",
+    "-Djava.net.preferIPv4Stack=true",
     "-Djava.awt.headless=true",
     "-Dlog4j2.disableJmx=true",
 )

@@ -58,10 +58,10 @@ def _why_it_ended(plan: BrokerPlan, log_begins: int) -> DriftlineError:
         )
     if re.search(r"OutOfMemoryError|Could not reserve enough space", written):
         return MissingPrerequisite(f"Kafka had too little memory with a heap of {plan.heap_mb} MB.", "Raise DRIFTLINE_BROKER__HEAP_MB.")
-    reasons = re.findall(r"^(?:Caused by: |.*(?:ERROR|FATAL) ).*|^Error: .*", written, re.MULTILINE)
-    return DriftlineError(
-        f"Kafka ended while it started: {reasons[-1] if reasons else 'it gave no reason'}.", f"Look into {plan.log_file}."
-    )
+    # The deepest cause that Java names is the most telling line.
+    reasons = re.findall(r"^(?:Caused by: )?(?:[\w$.]+(?:Exception|Error): |Error: |Error occurred )(.+)", written, re.MULTILINE)
+    reason = reasons[-1].strip().rstrip(".") if reasons else "it gave no reason"
+    return DriftlineError(f"Kafka ended while it started: {reason}.", f"Look into {plan.log_file}.")
 
 
 def _text(path: Path, begins: int = 0) -> str:

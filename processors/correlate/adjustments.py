@@ -51,7 +51,7 @@ def adjust(rule: str, source: str, judgement: Judgement, facts: ServiceFacts) ->
     ceiling = clamp(judgement.ceiling, 0, 100)
     floor = clamp(judgement.floor, 0, ceiling)
     base = clamp(judgement.base, floor, ceiling)
-    fired = [FiredRule(rule=rule, effect=f"base {base:g}", input=judgement.saw, source=source)]
+    fired = [FiredRule(rule=rule, effect=f"base {base:g}", input=printable(judgement.saw), source=source)]
     if judgement.proven and base - PROOF_FLOOR > floor:
         floor = round(base - PROOF_FLOOR, 1)
         fired.append(FiredRule(rule=PROOF.name, effect=f"floor {floor:g}", input="shown by a probe", source=PROOF.source))

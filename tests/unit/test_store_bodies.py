@@ -22,7 +22,7 @@ def headers(**values: str) -> Message:
 
 
 def read(data: bytes, limit: int = 100_000, **values: str) -> bytes:
-    return read_body(io.BufferedReader(io.BytesIO(data)), headers(**values), limit)  # type: ignore[arg-type]
+    return read_body(io.BufferedReader(io.BytesIO(data)), headers(**values), limit)
 
 
 def test_plain_and_chunked_bodies() -> None:

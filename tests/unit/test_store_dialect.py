@@ -16,6 +16,8 @@ LIMITS = {"max_execution_time": 30, "max_result_rows": 1000}
         ("SELECT 'FORMAT CSV' AS format", "read", "TabSeparated"),
         ("SELECT format('{}', 1) FORMAT CSV SETTINGS max_threads = 1", "read", "CSV"),
         ("SELECT 1 ;\n -- end", "read", "TabSeparated"),
+        ("SELECT format FROM t", "read", "TabSeparated"),
+        ("SELECT a FROM t ORDER BY format DESC", "read", "TabSeparated"),
         ("show tables", "read", "TabSeparated"),
         ("CREATE TABLE t (a Int8) ENGINE = Memory", "other", "TabSeparated"),
         ("KILL QUERY WHERE 1", "other", "TabSeparated"),
@@ -138,5 +140,7 @@ def test_a_writers_settings_pass() -> None:
 
 def test_parameters_and_quotes() -> None:
     assert bound_parameters({"param_a": "1", "database": "d"}) == {"a": "1"}
+    with pytest.raises(Rejected):
+        parse(b"SELECT 1", "DataFrame")
     assert quote("a'b\\") == "'a\\'b\\\\'"
     assert quote_name("a`b") == "`a\\`b`"

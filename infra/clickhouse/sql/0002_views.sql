@@ -3,7 +3,7 @@
 -- The questions that analysts ask first. Each view reads with FINAL, so that a row written twice is seen once.
 
 CREATE VIEW IF NOT EXISTS open_now AS
-SELECT zone, address, port, transport, service, product, version, status, tls_version, certificate_sha256, facts, first_seen, last_seen
+SELECT zone, address, port, transport, service, product, version, status, tls_version, certificate_sha256, certificate_subject, certificate_not_after, facts, first_seen, last_seen
 FROM services FINAL WHERE status != 'closed' ORDER BY zone, ip, port;
 
 CREATE VIEW IF NOT EXISTS changed_today AS

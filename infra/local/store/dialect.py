@@ -34,6 +34,13 @@ _SESSION_VERBS = frozenset({"SET", "USE", "BEGIN", "COMMIT", "ROLLBACK"})
 # Names that no reader may use in any spelling: `file` reads any file as a scalar function, `python` the interpreter's variables.
 _READER_BANNED = frozenset({"file", "python", "stack_trace"})
 
+# Formats of chDB's Python layer: objects of this process, not bytes.
+_CHDB_FORMATS = frozenset({"dataframe", "datastore", "arrowtable"})
+# What stands behind a column that is called `format`, where no format is named.
+_AFTER_A_COLUMN = frozenset(
+    {b"FROM", b"AS", b"ASC", b"DESC", b"IN", b"NOT", b"LIKE", b"ILIKE", b"IS", b"AND", b"OR", b"BETWEEN", b"LIMIT", b"ORDER"}
+)
+
 # What a reader may set for one query; numbers are capped by the endpoint's limits.
 READER_LIMITS = frozenset({"max_execution_time", "max_result_rows", "max_result_bytes", "max_memory_usage"})
 READER_SETTINGS = READER_LIMITS | {
@@ -67,8 +74,8 @@ _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Statement:
     """One statement, ready for the engine.
 
-    `sql` has no output or input FORMAT clause of an INSERT with data; `data` are that INSERT's rows in `format`. For anything
-    else `format` is the format of the answer.
+    An INSERT with rows is split: `sql` ends before its FORMAT clause, `data` are the rows in `format`. For anything else `format`
+    names the answer's format, and `default_format` what the engine uses where the statement itself names none.
     """
 
     kind: Kind
@@ -76,6 +83,7 @@ class Statement:
     sql: bytes
     format: str
     data: bytes | None = None
+    default_format: str = "TabSeparated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +164,8 @@ def _parse_plain(text: bytes, verb: str, default_format: str) -> Statement:
     """A statement whose whole text goes to the engine: find its output format, refuse INTO OUTFILE and a second statement."""
     if b"\0" in text or len(text) > MAX_STATEMENT:
         raise Rejected(SYNTAX_ERROR, f"A statement holds no zero byte and at most {MAX_STATEMENT} bytes.")
+    if not default_format.isalnum() or default_format.lower() in _CHDB_FORMATS:
+        raise Rejected(73, f"Unknown format {default_format[:40]!r}.", 404)
     format_name, previous, ended = default_format, b"", -1
     for token in _tokens(text):
         if ended >= 0 and token.text != b";":
@@ -167,11 +177,11 @@ def _parse_plain(text: bytes, verb: str, default_format: str) -> Statement:
             raise Rejected(ACCESS_DENIED, "INTO OUTFILE is not supported here: take the rows from the answer.", 403)
         if verb == "CREATE" and word in {b"TEMPORARY", b"TEMP"} and previous in {b"CREATE", b"REPLACE"}:
             raise Rejected(NOT_IMPLEMENTED, "A temporary table needs a session, and this endpoint keeps none.")
-        if previous == b"FORMAT" and token.kind == "word" and not token.depth:
+        if previous == b"FORMAT" and token.kind == "word" and not token.depth and word not in _AFTER_A_COLUMN:
             format_name = token.text.decode()
         previous = word
     sql = text if ended < 0 else text[:ended]
-    return Statement("read" if verb in _READ_VERBS else "other", verb, sql, format_name)
+    return Statement("read" if verb in _READ_VERBS else "other", verb, sql, format_name, default_format=default_format)
 
 
 def check_reader(statement: Statement) -> None:

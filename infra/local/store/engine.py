@@ -195,7 +195,7 @@ class Engine:
                             inserter.append(statement.data[start : start + _CHUNK])
                         done = inserter.finish()
                     return Answer(b"", written_rows=done.rows_written, written_bytes=done.bytes_written, seconds=done.elapsed)
-                result = handle.query(statement.sql, statement.format, params=dict(parameters))
+                result = handle.query(statement.sql, statement.default_format, params=dict(parameters))
                 return Answer(
                     result.bytes() or b"",
                     read_rows=result.storage_rows_read(),

@@ -1,0 +1,201 @@
+"""The demo from its first line to its last: lab, pipeline, grant, campaign, findings, a change, what the change did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from infra.app.demo.asking import QUERIES, Answers, Interrupted, expected
+from infra.app.demo.ground import Ground, choose_ground
+from infra.app.demo.telling import moves, show_changes, show_findings, show_rows
+from infra.app.output import err, out, print_json
+from infra.app.people import now, publisher, write
+from infra.app.supervisor import Supervisor
+from infra.clickhouse.client import connect
+from infra.core.logs import configure_logs
+from infra.core.settings import Settings, load_settings
+from infra.core.trust import load_signers
+from infra.kafka.client import read_table
+from producers.auditing import local_actor
+from producers.campaigns.running import CampaignForm, Office, create_campaign
+from producers.grants.issuing import Desk, GrantForm, create_grant
+from producers.grants.keys import ensure_key
+from schemas.events.context import Criticality, InventoryRecord
+from schemas.events.grants import Grant
+from schemas.events.targets import Cadence, CadenceKind, Campaign
+from schemas.ids import subnet_key
+
+NAME = "demo"
+SCAN_SECONDS = 120.0
+CONFIRM_SECONDS = 90.0
+
+
+def run_demo(as_json: bool) -> None:
+    """Run the demo. Its data is kept in `demo` under the data folder, so that a second run goes on from there."""
+    folder = load_settings().data_dir / NAME
+    os.environ["DRIFTLINE_DATA_DIR"] = str(folder)  # the roles are child processes and read the same settings
+    settings = load_settings()
+    configure_logs(settings.telemetry.model_copy(update={"log_level": "error"}), roles="demo")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    story = Story(settings, folder, stop, as_json)
+    try:
+        document = story.tell()
+    except Interrupted:
+        err().print("Ended. Nothing is left running.")
+        sys.exit(130)
+    finally:
+        story.close()
+    if as_json:
+        print_json(document)
+
+
+class Story:
+    """What the demo holds while it runs: the ground, the pipeline, the clock."""
+
+    def __init__(self, settings: Settings, folder: Path, stop: threading.Event, as_json: bool) -> None:
+        self._settings, self._stop, self._as_json = settings, stop, as_json
+        self._ground: Ground
+        self._ground, self._ports, self._problems = choose_ground(folder)
+        self._supervisor = Supervisor(settings, progress=self._step)
+        self._columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
+        self._progress = Progress(*self._columns, console=err(), transient=False)
+        self._task: TaskID | None = None
+        self._timings: dict[str, float] = {}
+        self._begun = time.monotonic()
+
+    def tell(self) -> dict[str, Any]:
+        """Everything in order; the document that `--json` prints."""
+        for problem in self._problems:
+            err().print(f"No lab in namespaces: {problem} Going on with connect probes of services on loopback.")
+        with self._progress:
+            self._phase("making the network", self._ground.up)
+            self._phase("starting the pipeline", lambda: self._supervisor.start(self._stop))
+            self._check()
+            answers = Answers(connect(self._settings), self._stop)
+            self._phase("signing the grant", self._authorise)
+            self._phase("scanning", lambda: self._scan(answers))
+        before = answers.findings()
+        first_match = self._compare(answers)
+        if not self._as_json:
+            show_findings(before)
+            for title, sql in QUERIES:
+                show_rows(title, sql, answers.rows(sql))
+            out().print()
+        moment = answers.rows("SELECT max(recorded_at) AS m FROM changes")[0]["m"]
+        self._progress = Progress(*self._columns, console=err())
+        with self._progress:
+            self._phase("changing the network", self._ground.change)
+            self._phase("looking again, twice where something is missing", lambda: self._scan(answers, confirm=True))
+        changes, after = answers.changes_after(moment), answers.findings()
+        second_match = self._compare(answers)
+        moved = moves(before, after)
+        if not self._as_json:
+            show_changes(changes, moved)
+            self._say_match(first_match, second_match)
+        self._timings["total"] = round(time.monotonic() - self._begun, 1)
+        return {
+            "ground": "loopback" if self._problems else "lab",
+            "limits": self._problems,
+            "findings": before,
+            "changes": changes,
+            "findings_after": after,
+            "moved": [{key: row[key] for key in ("moved", "rank", "risk", "title", "places", "finding_id")} for row in moved],
+            "truth": {"first": first_match, "second": second_match},
+            "timings": self._timings,
+        }
+
+    def close(self) -> None:
+        """Leave no process, namespace or link behind."""
+        try:
+            self._supervisor.stop()
+        finally:
+            self._ground.down()
+
+    def _authorise(self) -> None:
+        settings, networks = self._settings, tuple(self._ground.networks())
+        key = ensure_key(settings, NAME, networks)
+        form = GrantForm(
+            networks=networks,
+            expires_at=now() + timedelta(days=1),
+            path=True,
+            icmp=True,
+            packets_per_second=1000,
+            per_host_per_second=200,
+            reason="the demo's own lab",
+            grant_id=NAME,
+        )
+        with publisher(settings) as outlet:
+            grants = {name: one for name, one in read_table(settings, "grants").items() if isinstance(one, Grant)}
+            desk = Desk(local_actor(), load_signers(settings), settings.zones, grants, outlet.publish)
+            create_grant(form, key, desk, now(), amend=True)
+            for network in networks:
+                record = InventoryRecord(network=network, owner="lab team", criticality=Criticality.NORMAL, changed_by=NAME)
+                write(outlet, "inventory", subnet_key(record.zone, network), record, "inventory.set")
+
+    def _scan(self, answers: Answers, confirm: bool = False) -> None:
+        before = answers.runs(NAME)
+        settings = self._settings
+        form = CampaignForm(NAME, tuple(self._ground.targets()), Cadence(kind=CadenceKind.ONCE), ports=self._ports, grant_id=NAME)
+        with publisher(settings) as outlet:
+            campaigns = {name: one for name, one in read_table(settings, "campaigns").items() if isinstance(one, Campaign)}
+            create_campaign(form, Office(local_actor(), settings.zones, campaigns, outlet.publish), now(), replace=True)
+
+        def finished() -> bool:
+            self._supervisor.watch()
+            done, units = answers.progress(NAME, before)
+            self._bar(done, units)
+            return 0 < units <= done
+
+        answers.until(finished, SCAN_SECONDS, "the campaign's units")
+        truth = expected(self._ground.truth())
+
+        def confirmed() -> bool:
+            self._supervisor.watch()
+            return truth == answers.open_services()
+
+        if confirm:
+            answers.until(confirmed, CONFIRM_SECONDS, "ClickHouse to show the lab as it is")
+        answers.settled(30.0)
+
+    def _compare(self, answers: Answers) -> dict[str, Any]:
+        truth, seen = expected(self._ground.truth()), answers.open_services()
+        return {"services": len(truth), "rows": len(seen), "missing": sorted(truth - seen), "extra": sorted(seen - truth)}
+
+    def _say_match(self, first: dict[str, Any], second: dict[str, Any]) -> None:
+        for name, match in (("before", first), ("after", second)):
+            equal = not match["missing"] and not match["extra"]
+            word = "equal to" if equal else f"NOT equal to (missing {match['missing']}, extra {match['extra']})"
+            err().print(
+                f"{name} the change: {match['rows']} services in ClickHouse, {word} the {match['services']} of the network's own truth"
+            )
+        err().print(f"Took {time.monotonic() - self._begun:.0f} s. Kept in {self._settings.data_dir}; run it again to go on from there.")
+
+    def _phase(self, name: str, work: Any) -> None:
+        begun = time.monotonic()
+        self._task = self._progress.add_task(name, total=None)
+        work()
+        self._check()
+        self._timings[name] = round(time.monotonic() - begun, 1)
+        self._progress.update(self._task, total=1, completed=1, description=f"[green]✓[/] {name}")
+
+    def _step(self, text: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, description=text)
+
+    def _bar(self, done: int, units: int) -> None:
+        if self._task is not None and units:
+            self._progress.update(self._task, completed=done, total=units, description=f"scanning: {done} of {units} units")
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Interrupted

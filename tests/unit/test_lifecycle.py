@@ -1,0 +1,220 @@
+"""The life of a finding: open, changed, resolved, reopened, forgotten; decisions; the model's word inside the bounds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from consumers.assess.ranking import by_model, rank_of
+from infra.core.errors import Poison
+from schemas.events.findings import DecisionKind, ExposureEvent, FindingStatus, Rank, ReviewStatus
+from tests.findings import FINDING, START, AssessorBench, answered, decision, exposure
+
+DAY = 86400
+
+
+def test_open_changed_resolved_reopened_forgotten() -> None:
+    bench = AssessorBench()
+    opened = bench.one("exposures", exposure())
+    assert (opened.status, opened.revision, opened.risk, opened.rank) == (FindingStatus.OPEN, 1, 50, Rank.MEDIUM)
+    assert "redis-without-password: base 50 (redis.auth=none)" in opened.rationale
+    changed = bench.one("exposures", exposure(ExposureEvent.CHANGED, 2, base_risk=90.0, after=60))
+    assert (changed.revision, changed.rank, changed.first_seen, changed.changed_at) == (
+        2,
+        Rank.CRITICAL,
+        START,
+        START + timedelta(minutes=1),
+    )
+    resolved = bench.one("exposures", exposure(ExposureEvent.RESOLVED, 3, after=120))
+    assert (resolved.status, resolved.revision, resolved.resolved_at) == (FindingStatus.RESOLVED, 3, START + timedelta(minutes=2))
+    assert resolved.places == changed.places
+    again = bench.one("exposures", exposure(revision=4, after=180))
+    assert (again.status, again.revision, again.reopened, again.resolved_at) == (FindingStatus.OPEN, 4, 1, None)
+    assert again.first_seen == START
+    bench.feed("exposures", exposure(ExposureEvent.RESOLVED, 5, after=240))
+    assert bench.tick(START + timedelta(days=89)) == []
+    assert bench.tick(START + timedelta(days=91)) == [None]
+    assert bench.tick(START + timedelta(days=92)) == []
+    assert not [key for key in bench.state.values if not key.startswith("finding|")]
+    back = bench.one("exposures", exposure(revision=6, after=95 * DAY))
+    assert (back.revision, back.reopened, back.status) == (6, 0, FindingStatus.OPEN)
+
+
+def test_duplicates_change_nothing() -> None:
+    bench = AssessorBench(model=True)
+    bench.feed("exposures", exposure())
+    bench.feed("exposures", exposure(ExposureEvent.CHANGED, 2, base_risk=70.0))
+    accept = decision(DecisionKind.ACCEPT)
+    bench.decide(accept)
+    before = dict(bench.state.values)
+    assert bench.feed("exposures", exposure()) == []
+    assert bench.feed("exposures", exposure(ExposureEvent.CHANGED, 2, base_risk=70.0)) == []
+    assert bench.decide(accept) == []
+    assert bench.state.values == before
+
+
+def test_places_are_merged_and_the_worst_speaks() -> None:
+    bench = AssessorBench()
+    bench.feed("exposures", exposure(address="198.18.0.9"))
+    two = bench.one("exposures", exposure(address="198.18.0.8", base_risk=70.0))
+    assert [one.address for one in two.places] == ["198.18.0.8", "198.18.0.9"]
+    assert two.base_risk == 70
+    assert "At 2 places, worst at 198.18.0.8" in two.rationale
+    one = bench.one("exposures", exposure(ExposureEvent.RESOLVED, 2, address="198.18.0.8"))
+    assert (one.status, one.base_risk, [place.address for place in one.places]) == (FindingStatus.OPEN, 50, ["198.18.0.9"])
+    assert bench.one("exposures", exposure(ExposureEvent.RESOLVED, 2, address="198.18.0.9")).status is FindingStatus.RESOLVED
+
+
+def test_the_order_of_places_does_not_matter() -> None:
+    given = [exposure(address=f"198.18.0.{number}", base_risk=50.0 + number % 3, after=number) for number in range(8)]
+    ends = []
+    for order in (given, given[::-1]):
+        bench = AssessorBench()
+        for one in order:
+            bench.feed("exposures", one)
+        ends.append(bench.told[-1])
+    assert ends[0] == ends[1]
+
+
+def test_a_resolved_exposure_that_nobody_knew_tells_nothing() -> None:
+    assert AssessorBench().feed("exposures", exposure(ExposureEvent.RESOLVED, 2)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (DecisionKind.ACCEPT, FindingStatus.ACCEPTED),
+        (DecisionKind.SUPPRESS, FindingStatus.SUPPRESSED),
+        (DecisionKind.FALSE_POSITIVE, FindingStatus.FALSE_POSITIVE),
+        (DecisionKind.COMMENT, FindingStatus.OPEN),
+        (DecisionKind.ASSIGN, FindingStatus.OPEN),
+        (DecisionKind.TRUE_POSITIVE, FindingStatus.OPEN),
+    ],
+)
+def test_decisions_set_the_status_and_end(kind: DecisionKind, status: FindingStatus) -> None:
+    bench = AssessorBench()
+    bench.feed("exposures", exposure())
+    ends = START + timedelta(hours=2)
+    (decided,) = bench.decide(decision(kind, after=60, expires_at=ends))
+    assert decided is not None
+    assert decided.status is status
+    assert decided.decision is not None
+    assert bench.tick(START + timedelta(hours=1)) == []
+    (ended,) = bench.tick(START + timedelta(hours=3))
+    assert ended is not None
+    assert (ended.status, ended.decision, ended.changed_at) == (FindingStatus.OPEN, None, ends)
+
+
+def test_a_comment_leaves_an_acceptance_standing_and_reopen_ends_it() -> None:
+    bench = AssessorBench()
+    bench.feed("exposures", exposure())
+    bench.decide(decision(DecisionKind.ACCEPT, 1))
+    (commented,) = bench.decide(decision(DecisionKind.COMMENT, 2, reason="known"))
+    assert commented is not None
+    assert commented.status is FindingStatus.ACCEPTED
+    (reopened,) = bench.decide(decision(DecisionKind.REOPEN, 3))
+    assert reopened is not None
+    assert reopened.status is FindingStatus.OPEN
+
+
+def test_an_edit_moves_the_risk_within_the_bounds() -> None:
+    bench = AssessorBench()
+    bench.feed("exposures", exposure())
+    (edited,) = bench.decide(decision(DecisionKind.EDIT, risk=5.0))
+    assert edited is not None
+    assert (edited.risk, edited.rank) == (30, Rank.LOW)
+    assert "ana set the risk to 30." in edited.rationale
+
+
+def test_a_resolved_finding_stays_resolved_whatever_is_decided() -> None:
+    bench = AssessorBench()
+    bench.feed("exposures", exposure())
+    bench.feed("exposures", exposure(ExposureEvent.RESOLVED, 2))
+    (decided,) = bench.decide(decision(DecisionKind.REOPEN))
+    assert decided is not None
+    assert decided.status is FindingStatus.RESOLVED
+
+
+def test_decisions_on_unknown_findings_wait_for_them() -> None:
+    bench = AssessorBench()
+    assert bench.decide(decision(DecisionKind.FALSE_POSITIVE)) == []
+    assert bench.one("exposures", exposure()).status is FindingStatus.FALSE_POSITIVE
+    assert bench.feed("decisions", decision(DecisionKind.FALSE_POSITIVE), FINDING) == []
+    (withdrawn,) = bench.feed("decisions", None, FINDING)
+    assert withdrawn is not None
+    assert (withdrawn.status, withdrawn.decision) == (FindingStatus.OPEN, None)
+
+
+def test_without_a_model_no_review_is_asked_for() -> None:
+    assert AssessorBench().one("exposures", exposure()).review.status is ReviewStatus.NONE
+
+
+def test_a_review_is_asked_for_and_taken_within_the_bounds() -> None:
+    bench = AssessorBench(model=True)
+    opened = bench.one("exposures", exposure())
+    assert (opened.review.status, opened.risk) == (ReviewStatus.PENDING, 50)
+    reviewed = bench.one("exchanges", answered(opened, risk=99.0))
+    assert (reviewed.review.status, reviewed.risk, reviewed.rank) == (ReviewStatus.DONE, 84.9, Rank.HIGH)
+    assert "The model openai:m moved the risk to 84.9." in reviewed.rationale
+    assert bench.feed("exchanges", answered(opened, risk=30.0)) == []
+    renamed = bench.one("exposures", exposure(ExposureEvent.CHANGED, 2, address="198.18.0.8"))
+    assert (renamed.review.status, renamed.risk) == (ReviewStatus.DONE, 84.9)
+    changed = bench.one("exposures", exposure(ExposureEvent.CHANGED, 3, base_risk=55.0))
+    assert (changed.review.status, changed.risk) == (ReviewStatus.PENDING, 55)
+    assert bench.feed("exchanges", answered(opened)) == []
+
+
+def test_a_model_that_is_down_leaves_the_finding_as_it_is_and_says_so() -> None:
+    bench = AssessorBench(model=True)
+    opened = bench.one("exposures", exposure())
+    failed = bench.one("exchanges", answered(opened, ok=False, risk=None, explanation="", error="no answer within 30 s"))
+    assert (failed.review.status, failed.risk, failed.rank) == (ReviewStatus.FAILED, 50, Rank.MEDIUM)
+    assert failed.review.note == "No review: no answer within 30 s. The finding stands as the rules wrote it."
+
+
+def test_a_persons_word_beats_the_models() -> None:
+    bench = AssessorBench(model=True)
+    opened = bench.one("exposures", exposure())
+    bench.feed("exchanges", answered(opened, risk=80.0))
+    (edited,) = bench.decide(decision(DecisionKind.EDIT, risk=35.0))
+    assert edited is not None
+    assert edited.risk == 35
+
+
+def test_little_and_decided_findings_are_not_reviewed() -> None:
+    bench = AssessorBench(model=True)
+    assert bench.one("exposures", exposure(base_risk=10.0, floor=0.0)).review.status is ReviewStatus.NONE
+    other = AssessorBench(model=True)
+    other.decide(decision(DecisionKind.SUPPRESS))
+    assert other.one("exposures", exposure()).review.status is ReviewStatus.NONE
+
+
+@pytest.mark.parametrize(
+    ("risk", "rank"),
+    [
+        (100, "critical"),
+        (85, "critical"),
+        (84.9, "high"),
+        (65, "high"),
+        (64.9, "medium"),
+        (40, "medium"),
+        (15, "low"),
+        (14.9, "info"),
+        (0, "info"),
+    ],
+)
+def test_ranks(risk: float, rank: str) -> None:
+    assert rank_of(risk) == rank
+
+
+@pytest.mark.parametrize(("base", "most"), [(5, 39.9), (20, 64.9), (50, 84.9), (70, 95), (90, 95)])
+def test_a_model_moves_a_risk_by_one_rank_at_most(base: float, most: float) -> None:
+    assert by_model(100, base, 0, 95) == most
+    assert by_model(float("nan"), base, 0, 95) == most
+    assert by_model(-3, base, 2, 95) == 2
+
+
+def test_what_is_no_input_is_poison() -> None:
+    with pytest.raises(Poison):
+        AssessorBench().feed("exposures", None)
