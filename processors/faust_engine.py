@@ -115,14 +115,25 @@ async def send(app: CommittedApp, topic: str, key: bytes, value: bytes | None, p
     return found
 
 
+async def caught_up(app: CommittedApp) -> bool:
+    """Whether all that is in the app's topics now has been handled."""
+    if app.consumer.unacked:
+        return False
+    for tp in app.consumer.assignment():
+        high = app.consumer.highwater(tp)
+        if app.topics.acks_enabled_for(tp.topic) and high is not None and (await app.consumer.position(tp) or 0) < high:
+            return False
+    return True
+
+
 async def guarded(
-    app: CommittedApp, settings: Settings, topic: str, message: Any, meter: Meter, work: Callable[[], Awaitable[None]]
+    app: CommittedApp, settings: Settings, topic: str, message: Any, meter: Meter, work: Callable[[str, Any], Awaitable[None]]
 ) -> None:
     """Do the work for one record. A bad record goes to its DLQ before Faust may acknowledge it; any other error stops the app, loudly."""
     meter.beat()
     meter.received()
     try:
-        await work()
+        await work(topic, message)
     except (Poison, UndecodableError) as error:
         headers = [
             ("source.topic", topic.encode()),
@@ -159,6 +170,7 @@ async def _serve(
     app = make()
     app.broken, app.failure = asyncio.Event(), None
     app.finalize()
+    app.conf.datadir.mkdir(parents=True, exist_ok=True)
     try:
         await asyncio.wait_for(app.start(), 60)
     except Exception as error:

@@ -86,6 +86,7 @@ def handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(payload)))
+            self.send_header("connection", "close")  # LangChain keeps its client to itself: nobody else could close what is kept alive
             self.end_headers()
             self.wfile.write(payload)
 

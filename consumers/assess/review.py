@@ -1,7 +1,8 @@
 """The second loop of the assessor: takes pending reviews from `findings` to the model and publishes what it said to `exchanges`.
 
-It has a consumer group of its own, so that no offset of the step ever waits for a model: the step has long committed the finding at its
-base risk, and takes the exchange as one more input. Offsets here are committed after the exchange is on the broker; asked twice is harmless.
+It has a consumer group of its own, so that no offset of the step ever waits for a model: the step has long committed the finding at
+its base risk, and takes the exchange as one more input. Offsets here are committed once the exchange is on the broker; asking twice
+does no harm.
 """
 
 from __future__ import annotations

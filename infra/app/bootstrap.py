@@ -30,8 +30,8 @@ SIZES = {"demo": "about 430 MB to download, 1.2 GB on disk", "test": "about 480 
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# driftline: no daemon is started while its package is installed\nexit 101\n"
 OFFLINE = """Without a network: on a machine that has one, with the same Python, run
-    python3 -m pip download --require-hashes -d wheels -r {lock}
     python3 -m pip download --require-hashes -d wheels -r infra/deploy/tools.lock
+    python3 -m pip download --require-hashes -d wheels -r {lock}
 then copy the folder here and run make again with WHEELS=wheels. Kafka's jars: name a folder in DRIFTLINE_BROKER__JARS.
 Behind a company mirror: set PIP_INDEX_URL, or index-url in pip.conf."""
 
@@ -156,7 +156,8 @@ def install_environment(kind: str) -> None:
     uv = (VENV / "bin" / "uv", "pip", "install", "--python", python)
     pip = (python, "-m", "pip", "install", "-q")
     for tool in (uv, pip):  # uv is several times faster; pip knows pip.conf
-        if run(*tool, "--require-hashes", *source, "-r", lock):
+        # Without isolation what has to be built is built with the tools above, whose hashes were checked.
+        if run(*tool, "--require-hashes", "--no-build-isolation", *source, "-r", lock):
             break
         say("That did not work." if tool is pip else "That did not work; trying again with pip …")
     else:

@@ -157,13 +157,6 @@ class ArchiverSettings(Section):
     flush_ms: int = Field(200, ge=1, description="a smaller batch is written after so long")
 
 
-class NotifierSettings(Section):
-    """Where findings go beside the topics."""
-
-    webhooks: tuple[str, ...] = Field((), description="URLs that get each finding as OCSF JSON")
-    webhook_secret: SecretStr | None = Field(None, description="signs each delivery with HMAC-SHA-256")
-
-
 class SchedulerSettings(Section):
     """How time is told to the pipeline."""
 
@@ -200,7 +193,6 @@ class Settings(BaseSettings):
     assessor: AssessorSettings = AssessorSettings()
     model: ModelSettings = ModelSettings()
     archiver: ArchiverSettings = ArchiverSettings()
-    notifier: NotifierSettings = NotifierSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

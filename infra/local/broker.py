@@ -1,7 +1,7 @@
 """The embedded Apache Kafka: one KRaft node on loopback, a child process with its data in `data_dir/kafka`.
 
-What happens at a start, in order: Java and jars are found (the jars fetched, the first time), a broker left by a killed run is
-ended, folder and ports are checked, the storage is formatted (the first time), Java runs, the broker answers.
+What happens at a start, in order: a broker left by a killed run is ended, ports and folder are checked, Java and jars are found (the
+jars fetched, the first time), the storage is formatted (the first time), Java runs, the broker answers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 from infra.core.errors import MissingPrerequisite
 from infra.core.settings import Settings
 from infra.local.broker_aot import ensure_cache
-from infra.local.broker_config import HOST, BrokerPlan, java_command, write_files
+from infra.local.broker_config import HOST, BrokerPlan, Runtime, java_command, write_files
 from infra.local.broker_process import Child, end_stale_broker, note_owner
 from infra.local.broker_storage import format_storage
 from infra.local.broker_wait import disk_full, require_space, wait_until_ready
@@ -31,22 +31,13 @@ STOP_SECONDS = 15.0
 """A clean stop takes a quarter of a second; a broker that needs longer than this is killed, and recovers at its next start."""
 
 
-def prepare(settings: Settings, progress: Progress | None = None) -> BrokerPlan:
-    """Everything that the broker needs and can be made before it runs: Java, jars (45 MB, once), AOT cache (ten seconds, once).
+def prepare(settings: Settings, progress: Progress | None = None) -> Runtime:
+    """What a broker needs and can be had before it runs: Java, jars (45 MB, fetched once), AOT cache (some ten seconds, once).
 
     Raises MissingPrerequisite with what to do.
     """
-    folder, logs = settings.data_dir / "kafka", settings.data_dir / "logs"
-    plan = BrokerPlan(
-        java=find_java(settings.broker.java),
-        jars=tuple(find_jars(settings.broker.jars, progress)),
-        folder=folder.absolute(),
-        logs=logs.absolute(),
-        port=settings.broker.port,
-        controller_port=settings.broker.controller_port,
-        heap_mb=settings.broker.heap_mb,
-    )
-    return replace(plan, aot_cache=ensure_cache(cache_folder(), plan))
+    runtime = Runtime(find_java(settings.broker.java), tuple(find_jars(settings.broker.jars, progress)))
+    return replace(runtime, aot_cache=ensure_cache(cache_folder(), runtime))
 
 
 class Broker:
@@ -65,15 +56,17 @@ class Broker:
         """
         if self.poll() is None and self._child is not None:
             return f"{HOST}:{self._settings.broker.port}"
-        plan = prepare(self._settings, progress)
+        data_dir, broker = self._settings.data_dir.absolute(), self._settings.broker
+        plan = BrokerPlan(data_dir / "kafka", data_dir / "logs", broker.port, broker.controller_port, broker.heap_mb)
         end_stale_broker(self._pid_file, plan.properties_file)
-        begun = time.monotonic()
         _require_ports(plan)
         try:
             write_files(plan)
             require_space(plan)
-            format_storage(plan)
-            self._child = Child(java_command(plan, "kafka.Kafka", plan.properties_file), plan.console_file)
+            runtime = prepare(self._settings, progress)
+            begun = time.monotonic()
+            format_storage(runtime, plan)
+            self._child = Child(java_command(runtime, plan, "kafka.Kafka", plan.properties_file), plan.console_file)
             note_owner(self._pid_file, self._child.pid)
         except OSError as error:
             self.stop()

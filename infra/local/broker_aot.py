@@ -12,13 +12,12 @@ import shutil
 import socket
 import tempfile
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from infra.core.errors import DriftlineError
-from infra.local.broker_config import HOST, JVM_FLAGS, BrokerPlan, java_command, write_files
+from infra.local.broker_config import HOST, JVM_FLAGS, BrokerPlan, Runtime, java_command, write_files
 from infra.local.broker_process import Child
 from infra.local.broker_storage import format_storage
 from infra.local.broker_wait import wait_until_ready
@@ -28,20 +27,20 @@ _log = structlog.get_logger()
 _TRAINING_SECONDS = 120
 
 
-def cache_path(folder: Path, plan: BrokerPlan) -> Path:
+def cache_path(folder: Path, runtime: Runtime) -> Path:
     """The cache for this Java and these jars. The JVM itself refuses one whose jars changed their size or time."""
-    digest = hashlib.sha256(f"{plan.java} {JVM_FLAGS}".encode())
-    for jar in plan.jars:
+    digest = hashlib.sha256(f"{runtime.java} {JVM_FLAGS}".encode())
+    for jar in runtime.jars:
         status = jar.stat()
         digest.update(f"{jar} {status.st_size} {status.st_mtime_ns}".encode())
     return folder / f"kafka-{digest.hexdigest()[:16]}.aot"
 
 
-def ensure_cache(folder: Path, plan: BrokerPlan) -> Path | None:
+def ensure_cache(folder: Path, runtime: Runtime) -> Path | None:
     """The cache, made now (about ten seconds) if it is not there; None if this Java or this machine can't."""
-    if not plan.java.has_aot:
+    if not runtime.java.has_aot:
         return None
-    path = cache_path(folder, plan)
+    path = cache_path(folder, runtime)
     if path.is_file():
         return path
     try:
@@ -49,22 +48,23 @@ def ensure_cache(folder: Path, plan: BrokerPlan) -> Path | None:
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.is_file():
-                _train(path, plan)
+                _train(path, runtime)
     except (OSError, DriftlineError) as error:
         _log.warning("aot_cache_not_made", reason=str(error), effect="the broker starts more slowly")
         return None
     return path
 
 
-def _train(path: Path, plan: BrokerPlan) -> None:
+def _train(path: Path, runtime: Runtime) -> None:
     _log.info("making_aot_cache", path=str(path), takes="about ten seconds, once")
     with tempfile.TemporaryDirectory(prefix="driftline-aot-", ignore_cleanup_errors=True) as scratch:
         port, controller_port = _free_ports(2)
-        trial = replace(plan, folder=Path(scratch), logs=Path(scratch), port=port, controller_port=controller_port)
+        trial = BrokerPlan(Path(scratch), Path(scratch), port, controller_port, heap_mb=256)
         write_files(trial)
-        format_storage(trial)
+        format_storage(runtime, trial)
         draft = Path(scratch) / "kafka.aot"
-        child = Child(java_command(trial, "kafka.Kafka", trial.properties_file, flags=(f"-XX:AOTCacheOutput={draft}",)), trial.console_file)
+        record = f"-XX:AOTCacheOutput={draft}"
+        child = Child(java_command(runtime, trial, "kafka.Kafka", trial.properties_file, flags=(record,)), trial.console_file)
         try:
             wait_until_ready(child, trial, timeout=60)
             child.stop(_TRAINING_SECONDS)

@@ -14,17 +14,23 @@ HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerPlan:
-    """One broker on one folder: `folder` holds its storage and its generated files, `logs` its log files."""
+class Runtime:
+    """What runs any broker on this machine: a Java, Kafka's jars, and an AOT cache for the two if there is one."""
 
     java: Java
     jars: tuple[Path, ...]
+    aot_cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPlan:
+    """One broker on one folder: `folder` holds its storage and its generated files, `logs` its log files."""
+
     folder: Path
     logs: Path
     port: int
     controller_port: int
     heap_mb: int
-    aot_cache: Path | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -123,12 +129,12 @@ JVM_FLAGS = (
 )
 
 
-def java_command(plan: BrokerPlan, *arguments: str | Path, flags: tuple[str, ...] = ()) -> list[str]:
+def java_command(runtime: Runtime, plan: BrokerPlan, *arguments: str | Path, flags: tuple[str, ...] = ()) -> list[str]:
     """The command that runs a class of Kafka, `arguments`, with the plan's log configuration and further JVM `flags`."""
-    newer = ["--sun-misc-unsafe-memory-access=allow"] if plan.java.major >= 24 else []
-    cached = ["-Xlog:aot*=error", f"-XX:AOTCache={plan.aot_cache}"] if plan.aot_cache else []
+    newer = ["--sun-misc-unsafe-memory-access=allow"] if runtime.java.major >= 24 else []
+    cached = ["-Xlog:aot*=error", f"-XX:AOTCache={runtime.aot_cache}"] if runtime.aot_cache else []
     return [
-        str(plan.java.executable),
+        str(runtime.java.executable),
         f"-Xmx{plan.heap_mb}m",
         *JVM_FLAGS,
         *newer,
@@ -138,7 +144,7 @@ def java_command(plan: BrokerPlan, *arguments: str | Path, flags: tuple[str, ...
         f"-Dlog4j2.configurationFile={plan.folder / 'log4j2.xml'}",
         f"-Ddriftline.log={plan.log_file}",
         "-cp",
-        ":".join(str(jar) for jar in plan.jars),
+        ":".join(str(jar) for jar in runtime.jars),
         *(str(argument) for argument in arguments),
     ]
 

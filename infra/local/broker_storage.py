@@ -9,13 +9,14 @@ import uuid
 from pathlib import Path
 
 from infra.core.errors import DriftlineError, MissingPrerequisite
-from infra.local.broker_config import BrokerPlan, java_command
+from infra.local.broker_config import BrokerPlan, Runtime, java_command
 from infra.local.jars import KAFKA_VERSION
 
 _MARK = "kafka-version"
+_FORMAT_SECONDS = 60
 
 
-def format_storage(plan: BrokerPlan) -> None:
+def format_storage(runtime: Runtime, plan: BrokerPlan) -> None:
     """Format the storage if that was not done (or not finished) before. Needs the plan's files on disk.
 
     Raises MissingPrerequisite if a newer Kafka formatted it, DriftlineError if Kafka's tool fails.
@@ -25,8 +26,11 @@ def format_storage(plan: BrokerPlan) -> None:
         require_readable(plan, mark.read_text().strip())
         return
     tool = ("kafka.tools.StorageTool", "format", "--ignore-formatted", "--cluster-id", _cluster_id(plan.storage))
-    command = java_command(plan, *tool, "--config", plan.properties_file)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command = java_command(runtime, plan, *tool, "--config", plan.properties_file)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise DriftlineError(f"Formatting Kafka's storage took longer than {_FORMAT_SECONDS} s.", "Is the machine overloaded?") from None
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip() and not line.startswith("\tat ")]
         raise DriftlineError(f"Kafka's storage in {plan.storage} can't be formatted: {' '.join(said[-1:])}.", f"Look into {plan.log_file}.")

@@ -11,19 +11,18 @@ from datetime import UTC, datetime, timedelta
 from threading import Event as Flag
 from typing import Any
 
-import structlog
-
 from infra.core.ports import Ready
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
-from processors.faust_engine import CommittedApp, guarded, make_app, run_app, send
-from processors.rollup.windows import Sample, Slot, Windows, rollup_key, sample_of
+from infra.kafka.registry import codec_for
+from processors.faust_engine import CommittedApp, caught_up, guarded, make_app, run_app, send
+from processors.rollup.windows import EPOCH, Sample, Slot, Windows, late, rollup_key, sample_of
 from schemas.codec import Codec
 from schemas.ids import partition_of
 
-log = structlog.get_logger()
 INPUTS = ("changes", "agents")
 FLUSH_SECONDS = 2.0
+RAW: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
 
 
 def run(settings: Settings, stop: Flag, ready: Ready) -> None:
@@ -34,67 +33,88 @@ def run(settings: Settings, stop: Flag, ready: Ready) -> None:
         meter.ready()
         ready()
 
-    run_app(settings, lambda: build(settings, Codec(), meter), stop, announce, (meter,))
+    run_app(settings, lambda: build(settings, codec_for(settings), meter), stop, announce, (meter,))
 
 
 def build(settings: Settings, codec: Codec, meter: Meter) -> CommittedApp:
     """The Faust app: one agent, one table, one timer."""
     app = make_app(settings, "rollups")
     names = {f"{settings.kafka.prefix}{name}": name for name in INPUTS}
-    table = app.Table("samples", partitions=settings.kafka.partitions, key_type=bytes, value_type=bytes, **RAW)
-    windows = Windows()
+    table = app.Table("samples", changelog_topic=changelog(app, settings), partitions=settings.kafka.partitions, key_type=bytes, value_type=bytes)
+    counter = Counter(settings, codec, app, table)
+    table.on_recover(counter.recover)
 
-    def recovered() -> None:
-        windows.open.clear()
-        for key, value in table.items():
-            windows.add(*from_row(key, value))
-
-    table.on_recover(_awaitable(recovered))
-
-    @app.agent(app.topic(*names, key_type=bytes, value_type=bytes, **RAW), concurrency=1, name="rollups")  # type: ignore[untyped-decorator]
+    @app.agent(app.topic(*names, **RAW), concurrency=1, name="rollups")  # type: ignore[untyped-decorator]
     async def count(stream: Any) -> None:
         async for event in stream.events():
-            message = event.message
-
-            async def work(message: Any = message) -> None:
-                take(names[message.topic], message)
-
-            await guarded(app, settings, names[message.topic], message, meter, work)
-
-    def take(topic: str, message: Any) -> None:
-        if message.value is None:
-            return
-        recorded = datetime.fromtimestamp(round(message.timestamp * 1000) // 1000, UTC) + timedelta(
-            milliseconds=round(message.timestamp * 1000) % 1000
-        )
-        windows.clock = max(windows.clock, recorded)
-        found = sample_of(codec.decode(topic, message.value), recorded)
-        if found is not None and windows.add(*found):
-            table[row_key(*found)] = row_value(found[1])
+            await guarded(app, settings, names[event.message.topic], event.message, meter, counter.take)
 
     @app.timer(interval=FLUSH_SECONDS)  # type: ignore[untyped-decorator]
     async def publish() -> None:
-        topic = f"{settings.kafka.prefix}rollups"
-        sent = []
-        for rollup in windows.news():
-            key = rollup_key(rollup)
-            value = codec.encode("rollups", rollup)
-            sent.append(await send(app, topic, key.encode(), value, partition_of(key, settings.kafka.partitions)))
-        for one in sent:
-            await one
-        meter.emitted(len(sent))
+        meter.emitted(await counter.publish())
+        await counter.forget()
 
     return app
 
 
-RAW = {"key_serializer": "raw", "value_serializer": "raw"}
+def changelog(app: CommittedApp, settings: Settings) -> Any:
+    """The table's changelog. Every key is written once, so time cleans it: no window lives longer than a few hours."""
+    name = f"{settings.kafka.prefix}rollups-samples-changelog"
+    segments = {"segment.ms": "3600000", "message.timestamp.type": "LogAppendTime"}
+    kept = timedelta(hours=3)
+    return app.topic(
+        name,
+        partitions=settings.kafka.partitions,
+        retention=kept,
+        deleting=True,
+        config=segments,
+        internal=True,
+        acks=False,
+        allow_empty=True,
+        **RAW,
+    )
 
 
-def _awaitable(call: Any) -> Any:
-    async def run_it() -> None:
-        call()
+class Counter:
+    """Takes samples into windows and table, and publishes what grew."""
 
-    return run_it
+    def __init__(self, settings: Settings, codec: Codec, app: CommittedApp, table: Any) -> None:
+        self._settings, self._codec, self._app, self._table = settings, codec, app, table
+        self._windows, self._clock = Windows(), EPOCH
+
+    async def recover(self) -> None:
+        """Fill the windows from the table. What may still grow is published again: a crash may have come before its figure."""
+        self._windows = Windows()
+        for key, value in self._table.items():
+            self._windows.add(*from_row(key, value))
+        now = datetime.now(UTC)
+        self._windows.dirty = {slot for slot in self._windows.dirty if not late(slot.window_start, now)}
+
+    async def take(self, topic: str, message: Any) -> None:
+        """Count one record."""
+        recorded = EPOCH + timedelta(milliseconds=round(message.timestamp * 1000))
+        self._clock = max(self._clock, recorded)
+        found = sample_of(self._codec.decode(topic, message.value or b""), recorded)
+        if found is not None and self._windows.add(*found):
+            self._table[row_key(*found)] = row_value(found[1])
+
+    async def publish(self) -> int:
+        """Publish the figures that changed; how many."""
+        topic, partitions = f"{self._settings.kafka.prefix}rollups", self._settings.kafka.partitions
+        sent = []
+        for rollup in self._windows.news():
+            key = rollup_key(rollup)
+            sent.append(await send(self._app, topic, key.encode(), self._codec.encode("rollups", rollup), partition_of(key, partitions)))
+        for one in sent:
+            await one
+        return len(sent)
+
+    async def forget(self) -> None:
+        """Drop the windows that are closed for good; not while records wait, of which some may belong to them."""
+        if self._windows.oldest() is None or not late(self._windows.oldest() or EPOCH, self._clock) or not await caught_up(self._app):
+            return
+        for slot, sample in self._windows.close(self._clock):
+            self._table.data.pop(row_key(slot, sample), None)  # past the table: its changelog is cleaned by time
 
 
 def row_key(slot: Slot, sample: Sample) -> bytes:

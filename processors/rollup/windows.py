@@ -1,7 +1,8 @@
 """Windows over time, as pure functions: which samples a record gives, and what a window of them adds up to.
 
-Tumbling windows of 60 s by event time. A sample has an id; the same id in the same window counts once, so that reading a record twice changes
-nothing. Figures (all can be asked of ClickHouse too, over the raw rows):
+Tumbling windows of 60 s by event time. A sample has an id; the same id in the same window counts once, so that reading a record
+twice changes nothing. What was recorded more than an hour after its window ended is left out: the figure stands by then.
+Figures (all can be asked of ClickHouse too, over the raw rows):
   changes           changes a minute, by zone and kind                          value = count
   agents_alive      agents that sent a heartbeat and had not stopped, by zone    value = count
   change_delay      seconds from seen to recorded, by zone; kinds p50, p90, p99  count = changes
@@ -51,14 +52,19 @@ def window_of(moment: datetime) -> datetime:
 def sample_of(event: Event, recorded_at: datetime) -> tuple[Slot, Sample] | None:
     """What a record of `changes` or `agents` adds; None if nothing."""
     match event:
-        case AssetChange():
+        case AssetChange() if not late(window_of(event.observed_at), recorded_at):
             start = window_of(event.observed_at)
             delay = (recorded_at - event.observed_at) // timedelta(milliseconds=1)
             return Slot("changes", event.zone, start), Sample(event.zone, event.kind.value, start, event.change_id, delay)
-        case AgentStatus() if event.state is not AgentState.STOPPED:
+        case AgentStatus() if event.state is not AgentState.STOPPED and not late(window_of(event.at), recorded_at):
             start = window_of(event.at)
             return Slot("agents", event.zone, start), Sample(event.zone, "alive", start, event.agent_id)
     return None
+
+
+def late(window_start: datetime, moment: datetime) -> bool:
+    """Whether by this moment a window is closed for good."""
+    return window_start + WINDOW + GRACE <= moment
 
 
 def quantile(values: Iterable[int], level: float) -> int:
@@ -83,9 +89,7 @@ def figures(slot: Slot, samples: Iterable[Sample]) -> tuple[Rollup, ...]:
 
 def _rollup(name: str, slot: Slot, kind: str, count: int, value: float) -> Rollup:
     seconds = int(WINDOW.total_seconds())
-    return Rollup(
-        name=name, zone=slot.zone, kind=kind, window_start=slot.window_start, window_seconds=seconds, count=count, value=value
-    )
+    return Rollup(name=name, zone=slot.zone, kind=kind, window_start=slot.window_start, window_seconds=seconds, count=count, value=value)
 
 
 def rollup_key(rollup: Rollup) -> str:
@@ -95,11 +99,10 @@ def rollup_key(rollup: Rollup) -> str:
 
 @dataclass(slots=True)
 class Windows:
-    """The open windows. `clock` is the newest append time seen: Kafka's time, which no agent's wrong clock can push ahead."""
+    """The windows that may still grow."""
 
     open: dict[Slot, dict[str, Sample]] = field(default_factory=dict)
     dirty: set[Slot] = field(default_factory=set)
-    clock: datetime = EPOCH
 
     def add(self, slot: Slot, sample: Sample) -> bool:
         """Take in a sample; whether it was new. The first of an id counts."""
@@ -110,17 +113,17 @@ class Windows:
         self.dirty.add(slot)
         return True
 
-    def late(self, slot: Slot) -> bool:
-        """Whether the window is closed for good, an hour after it ended: its figures stand."""
-        return slot.window_start + WINDOW + GRACE <= self.clock
-
     def news(self) -> Iterator[Rollup]:
-        """The figures of every window that grew since the last call."""
+        """The figures of every window that grew since the last call. The last of a (name, zone, kind, window) is the right one."""
         for slot in sorted(self.dirty, key=lambda one: (one.window_start, one.source, one.zone)):
             yield from figures(slot, self.open[slot].values())
         self.dirty.clear()
 
-    def close(self) -> list[tuple[Slot, dict[str, Sample]]]:
-        """Take out the windows that are closed for good. Call after `news`."""
-        done = [slot for slot in self.open if self.late(slot) and slot not in self.dirty]
-        return [(slot, self.open.pop(slot)) for slot in done]
+    def oldest(self) -> datetime | None:
+        """The start of the oldest window."""
+        return min((slot.window_start for slot in self.open), default=None)
+
+    def close(self, moment: datetime) -> list[tuple[Slot, Sample]]:
+        """Take out the windows that are closed for good by this moment (Kafka's time, which no agent's wrong clock pushes ahead)."""
+        done = [slot for slot in self.open if late(slot.window_start, moment) and slot not in self.dirty]
+        return [(slot, sample) for slot in done for sample in self.open.pop(slot).values()]

@@ -57,6 +57,7 @@ class Authority:
         self._names = {prefixed(settings, topic): topic for topic in TOPICS}
         self._read = dict.fromkeys(self._names, 0)
         self._question = _Question(float("-inf"))
+        self._answers = True
         self._stop = threading.Event()
         self._loaded = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="authority", daemon=True)
@@ -152,9 +153,11 @@ class Authority:
             for name in self._names:
                 question.ends[name] = consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=ASK_SECONDS)[1]
         except KafkaException as error:
-            log.warning("broker_does_not_answer", reason=str(error))
+            if self._answers:
+                log.warning("broker_does_not_answer", reason=str(error))
+            self._answers = False
             return
-        self._question = question
+        self._question, self._answers = question, True
 
     def _judge(self) -> None:
         ends = self._question.ends

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-BURST_SECONDS = 0.02  # tokens pile up for so long: what one late wake-up of a timer may catch up
+BURST_SECONDS = 0.05  # beside one packet, the tokens of so long pile up: what a late wake-up of a timer may catch up
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class Bucket:
 
 
 def bucket(rate: float, now: float) -> Bucket:
-    """A full bucket. At slow rates it holds a single packet. Raises ValueError for a rate that is not above 0."""
+    """A full bucket. Raises ValueError for a rate that is not above 0."""
     if rate <= 0:
         raise ValueError(f"a rate of {rate} packets a second would wait for ever")
-    burst = max(1.0, rate * BURST_SECONDS)
+    burst = 1.0 + rate * BURST_SECONDS
     return Bucket(rate, burst, burst, now)
 
 

@@ -13,7 +13,6 @@ from typing import Literal, TextIO
 
 from pydantic import ValidationError
 
-from producers.splitting import weigh
 from schemas.events.targets import TargetRequest
 from schemas.portset import parse_ports
 from schemas.targeting import Span, parse_target, show, too_many
@@ -108,7 +107,9 @@ class LineReader:
         return replace(self._checked(request.targets, manner), request=request)
 
     def _wanted(self, targets: tuple[str, ...], over: dict[str, str]) -> Wanted:
-        probes = tuple(part for part in over.get("probes", "").replace(",", " ").split() if part)
+        if not any(over.values()):
+            return self._checked(targets, self._manner)
+        probes = tuple(over.get("probes", "").replace(",", " ").split())
         manner = Manner(
             over.get("zone") or self._manner.zone,
             over.get("ports") or self._manner.ports,
@@ -122,12 +123,17 @@ class LineReader:
             parse_ports(manner.ports)
         if self._zones and manner.zone not in self._zones:
             raise ValueError(f"There is no zone '{show(manner.zone)}'; the zones are {', '.join(self._zones)}.")
+        addresses = 0
         for target in targets:
             parsed = parse_target(target)
-            reason = too_many(parsed, self._most) if isinstance(parsed, Span) else None
+            if not isinstance(parsed, Span):
+                addresses += 1
+                continue
+            reason = too_many(parsed, self._most)
             if reason:
                 raise ValueError(f"'{show(target)}' {reason}.")
-        return Wanted(targets, manner, sum(map(weigh, targets)))
+            addresses += parsed.size
+        return Wanted(targets, manner, addresses)
 
 
 def bounded_lines(file: TextIO) -> Iterator[str]:

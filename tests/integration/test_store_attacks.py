@@ -1,5 +1,6 @@
 """What someone who may only read tries: none of it changes anything, reads a file, opens a connection or wears the store out."""
 
+# ruff: noqa: S608 (injections are what is tested)
 from __future__ import annotations
 
 import http.client
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from infra.local.store import endpoint
+from infra.local.store.registry_reads import NoSchemas
 from tests.stores import RunningStore, running_store
 
 pytestmark = pytest.mark.store
@@ -273,7 +275,7 @@ def test_too_many_queries_wait_and_then_are_refused(store: RunningStore) -> None
 def test_slow_clients_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "ARRIVE_SECONDS", 0.5)
     monkeypatch.setattr(endpoint, "IDLE_SECONDS", 0.5)
-    server = endpoint.StoreServer(0, None, "t", endpoint.Limits(1, 1, 1 << 20), endpoint.registry_reads.NoSchemas())
+    server = endpoint.StoreServer(0, None, "t", endpoint.Limits(1, 1, 1 << 20), NoSchemas())
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

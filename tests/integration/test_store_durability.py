@@ -1,10 +1,13 @@
 """What was acknowledged is there after a kill -9; one process owns the folder; the store rests."""
 
+# ruff: noqa: S310, S608 (addresses and statements are the test's own)
 from __future__ import annotations
 
 import threading
 import time
+import urllib.request
 from pathlib import Path
+from urllib.error import HTTPError
 
 import psutil
 import pytest
@@ -65,9 +68,6 @@ def test_a_second_store_on_the_folder_or_port_is_told(tmp_path: Path) -> None:
 
 
 def test_with_a_server_only_the_registry_is_served(tmp_path: Path) -> None:
-    import urllib.request
-    from urllib.error import HTTPError
-
     settings = store_settings(tmp_path)
     settings = settings.model_copy(update={"clickhouse": settings.clickhouse.model_copy(update={"dsn": "http://127.0.0.1:1"})})
     stop, ready = threading.Event(), threading.Event()

@@ -1,8 +1,9 @@
 """The store as its users see it: unmodified clickhouse-connect, curl, and requests by hand."""
 
+# ruff: noqa: S608, DTZ001 (statements and naive times are what is tested)
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import http.client
 import ipaddress
 import json
@@ -57,12 +58,12 @@ def test_an_unmodified_client_reads_and_writes(store: RunningStore) -> None:
     writer, reader = store.client(writer=True), store.client()
     try:
         writer.command(
-            "CREATE TABLE kinds (a UInt64, b LowCardinality(String), ip IPv6, at DateTime64(3, 'UTC'), tags Array(String), n Nullable(Int8))"
+            "CREATE TABLE kinds (a UInt64, b LowCardinality(String), ip IPv6, at DateTime64(3), tags Array(String), n Nullable(Int8))"
             " ENGINE = ReplacingMergeTree ORDER BY a"
         )
         rows = [
-            [1, "it's", ipaddress.IPv6Address("2001:db8::1"), datetime.datetime(2026, 1, 2, 3, 4, 5, 678_000), ["x", "ü"], None],
-            [2, "b", ipaddress.IPv6Address("::ffff:198.18.0.1"), datetime.datetime(2026, 1, 2), [], -1],
+            [1, "it's", ipaddress.IPv6Address("2001:db8::1"), dt.datetime(2026, 1, 2, 3, 4, 5, 678_000), ["x", "ü"], None],
+            [2, "b", ipaddress.IPv6Address("::ffff:198.18.0.1"), dt.datetime(2026, 1, 2), [], -1],
         ]  # fmt: skip
         names = ["a", "b", "ip", "at", "tags", "n"]
         assert writer.insert("kinds", rows, column_names=names).written_rows == 2
@@ -72,7 +73,7 @@ def test_an_unmodified_client_reads_and_writes(store: RunningStore) -> None:
         assert reader.query("SELECT a, b FROM kinds LIMIT 0").column_names == ("a", "b")
         assert reader.query("SELECT a FROM kinds WHERE 0").result_rows == []
         assert reader.query_arrow("SELECT a FROM kinds ORDER BY a")["a"].to_pylist() == [1, 2]
-        assert reader.command("SELECT timezone()") in {"UTC", "Etc/UTC"}
+        assert reader.command("SELECT timezone()") == "UTC"
         assert int(str(reader.command("SELECT count() FROM kinds"))) == 2
         assert reader.ping()
     finally:
@@ -80,7 +81,7 @@ def test_an_unmodified_client_reads_and_writes(store: RunningStore) -> None:
         reader.close()
 
 
-@pytest.mark.parametrize("compress", [False, "lz4", "zstd", "gzip", "deflate"])
+@pytest.mark.parametrize("compress", [False, "lz4", "zstd", "gzip"])
 def test_every_compression_both_ways(store: RunningStore, compress: bool | str) -> None:
     client = clickhouse_connect.get_client(
         host="127.0.0.1", port=store.port, username="driftline", password=store.token, database="driftline", compress=compress
@@ -128,7 +129,7 @@ def test_a_retry_with_its_token_is_dropped(store: RunningStore) -> None:
 def test_settings_and_databases_do_not_leak_between_requests(store: RunningStore) -> None:
     tokens = {"X_ClickHouse_User": "driftline", "X_ClickHouse_Key": store.token}
     assert ask(store, "SELECT getSetting('max_threads')", "/?max_threads=1", **tokens)[1] == b"1\n"
-    assert ask(store, "SELECT getSetting('max_threads') = 1", **tokens)[1] == b"false\n"
+    assert ask(store, "SELECT getSetting('max_threads') = 1", **tokens)[1] == b"0\n"
     assert ask(store, "SELECT currentDatabase()", "/?database=system", **tokens)[1] == b"system\n"
     assert ask(store, "SELECT currentDatabase()", **tokens)[1] == b"driftline\n"
     assert ask(store, "SELECT getSetting('max_execution_time')", "/?max_execution_time=2")[1] == b"2\n"
@@ -228,3 +229,12 @@ def test_what_is_missing_is_said(store: RunningStore) -> None:
         connect(store.settings.model_copy(update={"store": store.settings.store.model_copy(update={"port": free_port()})}))
     with pytest.raises(MissingPrerequisite, match="token"):
         connect(store.settings.model_copy(update={"data_dir": store.settings.data_dir / "elsewhere"}), writer=True)
+
+
+def test_parameters_may_come_as_a_form(store: RunningStore) -> None:
+    form = ["-F", "query=SELECT {x:String} AS x FORMAT JSONCompactEachRow", "-F", "param_x=a'b"]
+    done = subprocess.run(["curl", "-sS", *form, store.url], capture_output=True, text=True, timeout=20, check=True)
+    assert json.loads(done.stdout) == ["a'b"]
+    client = clickhouse_connect.get_client(host="127.0.0.1", port=store.port, form_encode_query_params=True)
+    assert client.query("SELECT length({x:String})", parameters={"x": "y" * 100_000}).result_rows == [(100_000,)]
+    client.close()

@@ -13,7 +13,10 @@ from tests.stores import RunningStore, running_store
 
 pytestmark = pytest.mark.store
 
-FIRST = "-- rollback: DROP TABLE things\nCREATE TABLE things (a UInt64, s String DEFAULT ';') ENGINE = MergeTree ORDER BY a;\nINSERT INTO things (a) VALUES (1);\n"
+FIRST = """-- rollback: DROP TABLE things
+CREATE TABLE things (a UInt64, s String DEFAULT ';') ENGINE = MergeTree ORDER BY a;
+INSERT INTO things (a) VALUES (1);
+"""
 SECOND = "-- rollback: DROP VIEW all_things\nCREATE VIEW all_things AS SELECT * FROM things"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 from hypothesis import given
@@ -62,7 +63,7 @@ def test_revisions_and_bounds(history: list[Step]) -> None:
         assert one.floor <= one.risk <= one.ceiling
         assert (one.status is FindingStatus.RESOLVED) == (one.resolved_at is not None)
         assert one.review.status is not ReviewStatus.PENDING or one.review.content_hash
-    for before, after in zip(findings, findings[1:], strict=False):
+    for before, after in itertools.pairwise(findings):
         assert after.changed_at >= before.changed_at
         assert after.model_copy(update={"revision": 0, "changed_at": START}) != before.model_copy(
             update={"revision": 0, "changed_at": START}

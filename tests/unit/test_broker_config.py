@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 
 from infra.core.errors import MissingPrerequisite
-from infra.local.broker_config import BrokerPlan, java_command, server_properties
+from infra.local.broker_config import BrokerPlan, Runtime, java_command, server_properties
 from infra.local.broker_storage import require_readable
 from infra.local.broker_wait import require_space
 from infra.local.jars import KAFKA_VERSION
 from infra.local.java import Java
 
 
-def plan(folder: Path = Path("/data/kafka"), java: str = "25.0.2", aot_cache: Path | None = None) -> BrokerPlan:
-    return BrokerPlan(Java(Path("/java"), java), (Path("/a.jar"), Path("/b.jar")), folder, folder / "logs", 5001, 5002, 300, aot_cache)
+def runtime(java: str = "25.0.2", aot_cache: Path | None = None) -> Runtime:
+    return Runtime(Java(Path("/java"), java), (Path("/a.jar"), Path("/b.jar")), aot_cache)
+
+
+def plan(folder: Path = Path("/data/kafka")) -> BrokerPlan:
+    return BrokerPlan(folder, folder / "logs", 5001, 5002, 300)
 
 
 def properties() -> dict[str, str]:
@@ -35,17 +39,17 @@ def test_one_node_can_hold_offsets_and_transactions() -> None:
 
 
 def test_the_heap_is_capped_as_set() -> None:
-    assert "-Xmx300m" in java_command(plan(), "kafka.Kafka")
+    assert "-Xmx300m" in java_command(runtime(), plan(), "kafka.Kafka")
 
 
 def test_an_older_java_gets_no_flag_that_it_does_not_know() -> None:
-    old = " ".join(java_command(plan(java="17.0.9"), "kafka.Kafka"))
+    old = " ".join(java_command(runtime("17.0.9"), plan(), "kafka.Kafka"))
     assert "AOT" not in old
     assert "sun-misc" not in old
 
 
 def test_a_cache_is_used_when_there_is_one() -> None:
-    assert "-XX:AOTCache=/c.aot" in java_command(plan(aot_cache=Path("/c.aot")), "kafka.Kafka")
+    assert "-XX:AOTCache=/c.aot" in java_command(runtime(aot_cache=Path("/c.aot")), plan(), "kafka.Kafka")
 
 
 @pytest.mark.parametrize("version", ["4.4.0", "5.0.0", "4.10.1"])

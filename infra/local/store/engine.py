@@ -38,7 +38,6 @@ _CHUNK = 1 << 22
 # Few background threads, small caches, no log tables: at rest the engine must cost next to nothing.
 _CONFIG = """<clickhouse>
   <users_config>{users}</users_config>
-  <timezone>UTC</timezone>
   <max_server_memory_usage>{memory}</max_server_memory_usage>
   <mark_cache_size>33554432</mark_cache_size>
   <index_mark_cache_size>8388608</index_mark_cache_size>
@@ -120,6 +119,8 @@ class Engine:
         self._options = {"config-file": str(_write_config(folder.parent / "clickhouse-config", memory_mb))}
         self._pool: OrderedDict[_Key, list[Any]] = OrderedDict()
         self._pool_lock = threading.Lock()
+        # The embedded engine takes its time zone from here alone (`<timezone>` is ignored), and rows must not depend on the host's.
+        os.environ["TZ"] = "UTC"
         # This client holds the engine open, and is what migrations use; requests have handles of their own.
         self.client: Client = clickhouse_connect.get_client(dsn=f"chdb://{self._target}", chdb_options=self._options, tz_source="server")
         self.version = self.client.server_version or ""

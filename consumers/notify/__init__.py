@@ -1,0 +1,1 @@
+"""The notifier: findings in the form that SOC tools read."""

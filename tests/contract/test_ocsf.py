@@ -1,0 +1,87 @@
+"""Findings as OCSF: valid against the published definitions, in every status, rank and class."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from consumers.notify.ocsf import DETECTION, VULNERABILITY, to_ocsf
+from schemas.events.findings import Decision, DecisionKind, Finding, FindingStatus, FiredRule, Place, Rank
+from tests.contract.ocsf_definitions import ARCHIVE, definitions
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+needs_definitions = pytest.mark.skipif(not ARCHIVE.exists(), reason="OCSF's definitions are not beside this checkout (shared/data)")
+
+
+def finding(**over: object) -> Finding:
+    fields: dict[str, object] = {
+        "finding_id": "ab" * 16,
+        "revision": 1,
+        "status": FindingStatus.OPEN,
+        "zone": "default",
+        "rule": "redis-without-password",
+        "subject": "198.18.1.13:tcp/6379",
+        "title": "Redis answers without a password",
+        "why": "Anyone who reaches it can read and write everything.",
+        "action": "Set requirepass.",
+        "places": (
+            Place(zone="default", address="198.18.1.13", port=6379),
+            Place(zone="default", address="2001:db8::1", names=("a.test",)),
+        ),
+        "base_risk": 90.0,
+        "floor": 70.0,
+        "ceiling": 100.0,
+        "risk": 90.0,
+        "rank": Rank.CRITICAL,
+        "rationale": "base 90",
+        "rules": (FiredRule(rule="redis-without-password", effect="base 90", input="redis.auth=none", source="CWE-306"),),
+        "owner": "cache team",
+        "criticality": "high",
+        "evidence_ids": ("e1",),
+        "first_seen": AT,
+        "changed_at": AT,
+    }
+    return Finding.model_validate(fields | over)
+
+
+PLAIN = (FiredRule(rule="new-host", effect="base 10", input="host", source="CIS Control 1"),)
+CASES = [
+    finding(),
+    finding(rules=PLAIN, rank=Rank.INFO, risk=5.0),
+    finding(cves=("CVE-2024-0001", "CVE-2024-0002"), revision=4),
+    *(finding(status=status, revision=2) for status in FindingStatus),
+    *(finding(rank=rank, rules=PLAIN) for rank in Rank),
+    *(
+        finding(decision=Decision(decision_id="d", finding_id="f", kind=kind, reason="r", assignee="ann", decided_by="bob", decided_at=AT))
+        for kind in DecisionKind
+    ),
+]
+
+
+@needs_definitions
+@pytest.mark.parametrize("case", CASES)
+def test_every_finding_is_valid(case: Finding) -> None:
+    event = to_ocsf(case, "0.1.0")
+    kind = {VULNERABILITY: "vulnerability_finding", DETECTION: "detection_finding"}[event["class_uid"]]
+    assert definitions().problems(event, kind) == []
+
+
+@needs_definitions
+def test_the_check_sees_what_is_wrong() -> None:
+    event = to_ocsf(finding(), "0.1.0")
+    broken = {
+        "unknown": {**event, "colour": "red"},
+        "type": {**event, "time": "now"},
+        "enum": {**event, "severity_id": 7},
+        "missing": {key: value for key, value in event.items() if key != "finding_info"},
+        "constraint": {**event, "vulnerabilities": [{"title": "no cve, no cwe"}]},
+        "nested": {**event, "resources": [{"name": "a", "ip": 7}]},
+    }
+    for name, one in broken.items():
+        assert definitions().problems(one, "vulnerability_finding"), name
+
+
+def test_a_cwe_makes_it_a_vulnerability_and_its_absence_a_detection() -> None:
+    assert to_ocsf(finding(), "0")["vulnerabilities"][0]["cwe"] == {"uid": "CWE-306"}
+    assert to_ocsf(finding(rules=PLAIN), "0")["class_uid"] == DETECTION

@@ -1,0 +1,135 @@
+"""Sweeps and path probes over real links: scanner (dlp-a) — router (dlp-b) — services (dlp-c), none with a default route."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from infra.core.settings import ScannerSettings
+from processors.scan.unit import UnitReport, choose_engine
+from tests.namespaces import capturing, inside, ip, join, namespaces
+from tests.scanning import NotingGate, make_unit, scan, wait_until
+
+pytestmark = [pytest.mark.namespace, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+SCANNER, ROUTER, SERVICES = "dlp-a", "dlp-b", "dlp-c"
+WEB4, WEB6 = "198.18.210.130", "2001:db8:210:2::10"
+UNREACHABLE, PROHIBITED, DEAD, ROUTER4 = "198.18.210.200", "198.18.210.201", "198.18.210.77", "198.18.210.10"
+QUICK = ScannerSettings(connect_timeout=0.8)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("network")
+    with namespaces((SCANNER, ROUTER, SERVICES)), ExitStack() as stack:
+        join((SCANNER, "dlpa0"), (ROUTER, "dlpb0"))
+        join((ROUTER, "dlpb1"), (SERVICES, "dlpc0"))
+        for namespace, address, device in (
+            (SCANNER, "198.18.210.1/25", "dlpa0"),
+            (ROUTER, f"{ROUTER4}/25", "dlpb0"),
+            (ROUTER, "198.18.210.129/26", "dlpb1"),
+            (SERVICES, f"{WEB4}/26", "dlpc0"),
+            (SCANNER, "2001:db8:210:1::1/64", "dlpa0"),
+            (ROUTER, "2001:db8:210:1::2/64", "dlpb0"),
+            (ROUTER, "2001:db8:210:2::1/64", "dlpb1"),
+            (SERVICES, f"{WEB6}/64", "dlpc0"),
+        ):
+            ip("-n", namespace, "addr", "add", address, "dev", device, *(["nodad"] if ":" in address else []))
+        ip("-n", SCANNER, "route", "add", "198.18.210.128/25", "via", ROUTER4)
+        ip("-n", SCANNER, "route", "add", "2001:db8:210:2::/64", "via", "2001:db8:210:1::2")
+        ip("-n", SERVICES, "route", "add", "198.18.210.0/25", "via", "198.18.210.129")
+        ip("-n", SERVICES, "route", "add", "2001:db8:210:1::/64", "via", "2001:db8:210:2::1")
+        ip("-n", ROUTER, "route", "add", "unreachable", f"{UNREACHABLE}/32")
+        ip("-n", ROUTER, "route", "add", "prohibit", f"{PROHIBITED}/32")
+        in_router = ["ip", "netns", "exec", ROUTER, "sysctl", "-q", "-w"]
+        subprocess.run([*in_router, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.icmp_ratelimit=0"], check=True)
+        redis = ["redis-server", "--bind", "0.0.0.0", "::", "--port", "21700", "--protected-mode", "no", "--save", "", "--dir", str(folder)]
+        process = subprocess.Popen(["ip", "netns", "exec", SERVICES, *redis], stdout=subprocess.DEVNULL)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        wait_until(lambda: b":21700" in subprocess.run(["ip", "netns", "exec", SERVICES, "ss", "-ltn"], capture_output=True, check=True).stdout)
+        yield
+
+
+def scan_inside(
+    addresses: list[str], ports: str, *probes: str, engine: str = "syn", gate: NotingGate | None = None, settings: ScannerSettings = QUICK
+) -> UnitReport:
+    return inside(SCANNER, lambda: scan(make_unit(addresses, ports, probes), gate, settings, engine))
+
+
+def test_the_syn_engine_is_chosen_where_raw_sockets_work(network: None) -> None:
+    assert inside(SCANNER, lambda: choose_engine(QUICK))[0] == "syn"
+    with namespaces(["dlp-lone"]):
+        assert inside("dlp-lone", lambda: choose_engine(QUICK)) == ("connect", "only loopback is up")
+
+
+@pytest.mark.parametrize("engine", ["syn", "connect"])
+@pytest.mark.parametrize("address", [WEB4, WEB6])
+def test_both_engines_tell_open_from_closed(network: None, engine: str, address: str) -> None:
+    (sweep,) = scan_inside([address], "21690-21710", "redis", engine=engine).sweeps
+    (host,) = sweep.hosts
+    assert (sweep.engine, sweep.complete, host.answered) == (engine, True, (21700,))
+    assert [(span.first, span.last) for span in host.closed] == [(21690, 21699), (21701, 21710)]
+    assert sweep.recall_samples == 21
+
+
+@pytest.mark.parametrize("engine", ["syn", "connect"])
+def test_unreachable_is_told_from_silence(network: None, engine: str) -> None:
+    (sweep,) = scan_inside([UNREACHABLE, PROHIBITED, DEAD, ROUTER4], "21700-21702", engine=engine).sweeps
+    by_address = {host.address: host for host in sweep.hosts}
+    assert by_address.keys() == {UNREACHABLE, PROHIBITED, ROUTER4}  # DEAD was probed and is in no list: silent
+    assert DEAD in sweep.probed
+    for address in (UNREACHABLE, PROHIBITED):
+        assert [(span.first, span.last) for span in by_address[address].unreachable] == [(21700, 21702)]
+    assert [(span.first, span.last) for span in by_address[ROUTER4].closed] == [(21700, 21702)]
+
+
+@pytest.mark.parametrize(("address", "hops"), [(WEB4, (ROUTER4, WEB4)), (WEB6, ("2001:db8:210:1::2", WEB6))])
+@pytest.mark.parametrize("probe", ["traceroute", "tcptraceroute"])
+def test_path(network: None, address: str, hops: tuple[str, ...], probe: str) -> None:
+    (host,) = scan_inside([address], "21700", probe).hosts
+    assert host.path is not None
+    assert tuple(hop.address for hop in host.path) == hops
+    assert [hop.ttl for hop in host.path] == [1, 2]
+
+
+def test_no_path_without_leave_for_it(network: None, tmp_path: Path) -> None:
+    gate = NotingGate(refuse=lambda address, ask: ask.kind == "path")
+    with capturing(tmp_path, "icmp or udp or (ip and ip[8] < 30)", SCANNER) as seen:
+        (host,) = scan_inside([WEB4], "21700", "traceroute", "tcptraceroute", gate=gate).hosts
+    assert host.path is None
+    assert seen == []
+
+
+@pytest.mark.parametrize("engine", ["syn", "connect"])
+@pytest.mark.parametrize("address", [WEB4, WEB6])
+def test_no_more_packets_leave_than_were_admitted_and_none_elsewhere(network: None, tmp_path: Path, engine: str, address: str) -> None:
+    gate = NotingGate(refuse=lambda host, ask: ask.port == 21699)
+    source = "2001:db8:210:1::1" if ":" in address else "198.18.210.1"
+    with capturing(tmp_path, f"src host {source} and not dst host {source} and not arp and not icmp6[0] >= 133", SCANNER) as seen:
+        report = scan_inside([address], "21690-21710", engine=engine, gate=gate)
+    assert report.hosts[0].services[0].facts == {"redis.auth": "none"}
+    assert report.hosts[0].path is not None
+    assert not [line for line in seen if ".21699: " in line]
+    assert all(f"> {address}" in line for line in seen)
+    assert len(seen) <= report.packets == gate.packets
+    print(engine, address, "packets:", len(seen), "admitted:", report.packets)
+
+
+def test_loss_is_seen_and_lowers_the_stated_recall(network: None) -> None:
+    netem = ["qdisc", "add", "dev", "dlpc0", "root", "netem", "loss", "40%"]
+    if subprocess.run(["tc", "-n", SERVICES, *netem], check=False, capture_output=True).returncode:
+        pytest.skip("this kernel has no netem")
+    try:
+        sweeps = {engine: scan_inside([WEB4], "21701-21997", engine=engine).sweeps[0] for engine in ("syn", "connect")}
+    finally:
+        subprocess.run(["tc", "-n", SERVICES, "qdisc", "del", "dev", "dlpc0", "root"], check=True)
+    for sweep in sweeps.values():
+        assert 0.2 < sweep.loss < 0.6
+        assert sweep.recall < 0.96
+        assert sweep.recall == pytest.approx(1 - sweep.loss**2)
