@@ -29,5 +29,8 @@ def broker_settings(tmp_path: Path) -> Settings:
 @contextmanager
 def running_broker(tmp_path: Path) -> Iterator[str]:
     """A real Kafka with its data under `tmp_path`; gives the bootstrap address, and stops it at the end."""
-    with Broker(broker_settings(tmp_path)) as broker:
-        yield broker.start()
+    broker = Broker(broker_settings(tmp_path))
+    try:
+        yield broker.start(timeout=60)  # a machine that runs many tests at once is slow
+    finally:
+        broker.stop()

@@ -136,7 +136,5 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, Path, bytes]:
     )
     certificate, secret = folder / f"{name}.crt", folder / f"{name}.key"
     certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    secret.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return certificate, secret, made.public_bytes(serialization.Encoding.DER)

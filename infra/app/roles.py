@@ -13,7 +13,7 @@ from infra.core.settings import Settings
 Run = Callable[[Settings, Flag, Ready], None]
 
 MODULES: dict[str, str] = {
-    "store": "infra.local.store.role",
+    "store": "infra.app.store",
     "scheduler": "producers.scheduler.role",
     "planner": "processors.plan.role",
     "scanner": "processors.scan.role",

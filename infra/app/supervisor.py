@@ -147,7 +147,8 @@ class Supervisor:
         for group in (self.members[1:], self.members[:1]):
             running = [member.child for member in group if member.child is not None]
             for child in running:
-                os.kill(child.pid, signal.SIGTERM)
+                if child.poll() is None:
+                    os.kill(child.pid, signal.SIGTERM)
             for child in running:
                 child.stop(25.0)
         if self._broker is not None:

@@ -39,13 +39,13 @@ class _Lookup:
 class Resolver:
     """Resolves the names of each run once. `servers` are `address`, `address:port` or `[v6]:port`.
 
-    The planner calls it inside a Kafka transaction, which must not stay open for long: after `BURST_SECONDS` of waiting it raises
+    The planner calls it inside a Kafka transaction, which must not stay open for long: after `burst` seconds of waiting it raises
     Backpressure, lookups go on, and the answers of a run are kept until nobody asked for them for a minute.
     """
 
-    def __init__(self, servers: tuple[str, ...] = (), seconds: float = MOST_SECONDS) -> None:
+    def __init__(self, servers: tuple[str, ...] = (), seconds: float = MOST_SECONDS, burst: float = BURST_SECONDS) -> None:
         self._servers = tuple(server_of(one) for one in servers)
-        self._seconds = seconds
+        self._seconds, self._burst = seconds, burst
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="resolve")
         self._runs: dict[str, _Lookup] = {}
         self._waited = self._last = 0.0
@@ -57,7 +57,7 @@ class Resolver:
         lookup = self._runs.pop(run_id, None) or self._ask(names, now)
         lookup.used = now
         self._runs[run_id] = lookup
-        limit = min(now + BURST_SECONDS - self._waited, lookup.until)
+        limit = min(now + self._burst - self._waited, lookup.until)
         _, unanswered = wait(lookup.answers.values(), timeout=max(0.0, limit - now))
         self._last = time.monotonic()
         self._waited += self._last - now
@@ -72,7 +72,7 @@ class Resolver:
 
     def _forget(self, now: float) -> None:
         """Drop the runs that were used longest ago (they stand first); their unfinished lookups are given up."""
-        if now - self._last > BURST_SECONDS:
+        if now - self._last > self._burst:
             self._waited = 0.0
         while self._runs and (len(self._runs) >= MOST_RUNS or now - next(iter(self._runs.values())).used > FORGET_SECONDS):
             for answer in self._runs.pop(next(iter(self._runs))).answers.values():

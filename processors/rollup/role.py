@@ -40,7 +40,9 @@ def build(settings: Settings, codec: Codec, meter: Meter) -> CommittedApp:
     """The Faust app: one agent, one table, one timer."""
     app = make_app(settings, "rollups")
     names = {f"{settings.kafka.prefix}{name}": name for name in INPUTS}
-    table = app.Table("samples", changelog_topic=changelog(app, settings), partitions=settings.kafka.partitions, key_type=bytes, value_type=bytes)
+    table = app.Table(
+        "samples", changelog_topic=changelog(app, settings), partitions=settings.kafka.partitions, key_type=bytes, value_type=bytes
+    )
     counter = Counter(settings, codec, app, table)
     table.on_recover(counter.recover)
 

@@ -7,6 +7,8 @@ import socket
 
 import psutil
 
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
 
 def family_of(address: str) -> socket.AddressFamily:
     """AF_INET or AF_INET6."""
@@ -28,6 +30,12 @@ def is_own(address: str) -> bool:
         return ipaddress.ip_address(source_of(address)) == ipaddress.ip_address(address)
     except OSError:
         return False
+
+
+def only_loopback() -> bool:
+    """Whether no interface but loopback has an address."""
+    own = [entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries if entry.family in FAMILIES]
+    return all(ipaddress.ip_address(address).is_loopback for address in own)
 
 
 def on_link(address: str) -> bool:

@@ -43,6 +43,17 @@ class Ledger:
         if state in (PortState.ANSWERED, PortState.CLOSED):
             self.answers_by_attempt[attempt - 1] += 1
 
+    def silence(self, keys: Iterable[Key]) -> None:
+        """Record that these were probed to the end and did not answer.
+
+        Routers limit how often they say that a host is unreachable (RFC 1812, 4.3.2.8): where they said so and the host itself
+        said nothing, all its silent ports are unreachable too.
+        """
+        spoke = {key[0] for key, state in self.states.items() if state in (PortState.ANSWERED, PortState.CLOSED)}
+        cut_off = {key[0] for key, state in self.states.items() if state is PortState.UNREACHABLE} - spoke
+        for key in keys:
+            self.note(key, PortState.UNREACHABLE if key[0] in cut_off else PortState.SILENT)
+
     def refuse(self, key: Key, reason: str) -> None:
         """Record that no grant covers this port, so that nothing was sent to it."""
         self.refused.setdefault(key, reason)

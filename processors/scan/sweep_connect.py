@@ -55,8 +55,7 @@ async def sweep_connect(ledger: Ledger, meter: Meter, settings: ScannerSettings)
 
         await share_out(pending, probe, min(workers, len(pending)))
         pending = waiting
-    for key in pending:
-        ledger.note(key, PortState.SILENT)
+    ledger.silence(pending)
 
 
 def socket_bound(open_files: int, parallel_units: int) -> int:

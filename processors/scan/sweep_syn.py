@@ -79,8 +79,7 @@ async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings) -> 
                 pending = [key for key in sent if key not in ledger.states]
         finally:
             loop.remove_reader(ears)
-    for key in pending:
-        ledger.note(key, PortState.SILENT)
+    ledger.silence(pending)
 
 
 async def send_round(pending: list[Key], attempt: int, heard: Heard, meter: Meter, mouth: socket.socket) -> list[Key]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import psutil
 import structlog
 
 from infra.core.errors import MissingPrerequisite
@@ -23,7 +22,7 @@ from processors.scan.look import Look
 from processors.scan.meter import Meter
 from processors.scan.probe import choose_probes, lacks, load_probes, raw_sockets
 from processors.scan.recall import estimate
-from processors.scan.routes import is_own
+from processors.scan.routes import is_own, only_loopback
 from processors.scan.sweep import Ledger
 from processors.scan.sweep_connect import sweep_connect
 from processors.scan.sweep_syn import listening_socket, sweep_syn
@@ -171,8 +170,8 @@ def why_not_syn() -> str | None:
     """What stands against the SYN sweep on this machine, or None."""
     if not raw_sockets():
         return "raw sockets need root or CAP_NET_RAW"
-    if not any(state.isup and "loopback" not in state.flags.split(",") for state in psutil.net_if_stats().values()):
-        return "only loopback is up"
+    if only_loopback():
+        return "only loopback has an address"
     try:
         listening_socket(61_000, 4).close()
     except (OSError, ImportError) as error:

@@ -79,7 +79,11 @@ def test_a_port_refused_after_the_sweep_gets_no_packet_from_any_probe(tmp_path: 
         looks.append(ask)
         return len(looks) > 4  # the sweep checks two ports and pays for two answers
 
-    with listening(21503), listening(21504), capturing(tmp_path, f"dst host {HOST} and tcp[tcpflags] & tcp-syn != 0", interface="lo") as seen:
+    with (
+        listening(21503),
+        listening(21504),
+        capturing(tmp_path, f"dst host {HOST} and tcp[tcpflags] & tcp-syn != 0", interface="lo") as seen,
+    ):
         report = scan(make_unit([HOST], "21503-21504"), NotingGate(refuse=refuse))
     assert len(seen) == 2
     assert [service.evidence for service in report.hosts[0].services] == [(), ()]
@@ -181,5 +185,3 @@ def test_the_kernel_connecting_a_socket_to_itself_is_no_answer() -> None:
 
 def is_listening(port: int) -> bool:
     return any(one.laddr and one.laddr.port == port and one.status == "LISTEN" for one in psutil.net_connections("tcp"))
-
-

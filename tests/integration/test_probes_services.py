@@ -57,7 +57,19 @@ def services(folder: Path, certificates: dict[str, bytes]) -> Iterator[None]:
     redis = ["redis-server", "--bind", HOST, "--save", "", "--dir", str(folder)]
     commands = {
         21021: ["vsftpd", str(folder / "vsftpd.conf")],
-        21022: [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-h", str(folder / "host_key"), "-o", "ListenAddress=127.0.0.1:21022", "-o", "PidFile=none"],
+        21022: [
+            shutil.which("sshd") or "/usr/sbin/sshd",
+            "-D",
+            "-e",
+            "-f",
+            "/dev/null",
+            "-h",
+            str(folder / "host_key"),
+            "-o",
+            "ListenAddress=127.0.0.1:21022",
+            "-o",
+            "PidFile=none",
+        ],
         21080: ["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "early.log")],
         21211: ["memcached", "-u", "nobody", "-l", HOST, "-p", "21211", "-U", "0"],
         21379: [*redis, "--port", "21379"],

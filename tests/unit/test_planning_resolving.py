@@ -114,12 +114,20 @@ def test_a_second_server_is_asked_when_the_first_fails(server: tuple[str, int]) 
 
 
 def test_slow_names_hold_up_nobody_for_long_and_count_as_unresolved_in_the_end(server: tuple[str, int]) -> None:
-    resolver = Resolver((f"{server[0]}:{server[1]}",), seconds=2.5)
-    began = time.monotonic()
-    with pytest.raises(Backpressure):
-        resolver.resolve("run", ["slow.example", "web.example"])
-    assert time.monotonic() - began < 3
-    assert set(resolver.resolve("run", ["slow.example", "web.example"])) == {"web.example"}
+    resolver = Resolver((f"{server[0]}:{server[1]}",), seconds=1.0, burst=0.2)
+    held_up = 0
+    while True:
+        began = time.monotonic()
+        try:
+            found = resolver.resolve("run", ["slow.example", "web.example"])
+        except Backpressure:
+            held_up += 1
+            assert held_up < 20
+            assert time.monotonic() - began < 1
+        else:
+            break
+    assert held_up >= 2
+    assert set(found) == {"web.example"}
 
 
 def test_the_answers_of_a_run_stay_as_they_were(server: tuple[str, int]) -> None:
