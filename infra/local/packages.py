@@ -17,6 +17,7 @@ PROBES = {"nmap": "nmap", "hping3": "hping3", "traceroute": "traceroute", "tcptr
 LAB = {
     "iproute2": "ip",
     "util-linux": "nsenter",
+    "procps": "sysctl",
     "nginx": "nginx",
     "openssh-server": "sshd",
     "openssh-client": "ssh",

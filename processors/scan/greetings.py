@@ -39,7 +39,8 @@ def read_greeting(data: bytes) -> Evidence:
         if found:
             named = {name: clean(value) for name, value in found.groupdict().items() if value}
             banner = clean(found.group()) if service in ("mysql", "telnet") else first_line(data)
-            return Evidence(service=service, banner=banner, **{"product": implied, **named})
+            product = named.get("product", implied)
+            return Evidence(service, product, named.get("version", ""), named.get("extra", ""), banner=banner)
     return Evidence(banner=first_line(data))
 
 

@@ -38,7 +38,7 @@ def _hop(line: str) -> Hop | None:
         return None
     answers: list[tuple[str, float | None]] = []
     words = found[2].split()
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         if _is_address(word):
             answers.append((str(ipaddress.ip_address(word)), None))
         elif after == "ms" and answers and answers[-1][1] is None and re.fullmatch(r"\d+(\.\d+)?", word):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import resource
 import socket
 import struct
@@ -76,6 +77,10 @@ async def connect(key: Key, seconds: float) -> PortState:
                 await asyncio.get_running_loop().sock_connect(sock, key)
             # On loopback the kernel may pick the port itself as the source and connect the socket to itself.
             return PortState.CLOSED if sock.getsockname()[:2] == sock.getpeername()[:2] else PortState.ANSWERED
+        except TimeoutError:
+            # An ICMP error that came while the kernel held the socket is kept as a soft error, which only this call shows.
+            soft = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            return state_of(OSError(soft, os.strerror(soft)), key[0]) if soft else PortState.SILENT
         except OSError as error:
             return state_of(error, key[0])
 

@@ -173,7 +173,7 @@ def read_tcp(data: bytes, version: int) -> Answer | None:
         return None
     port, our_port, _, acknowledged, _, flags = struct.unpack_from("!HHIIBB", data, start)
     state = PortState.ANSWERED if flags & SYN_ACK == SYN_ACK else PortState.CLOSED if flags & RST else None
-    return state and ((source, port), our_port, (acknowledged - 1) & 0xFFFFFFFF, state)
+    return ((source, port), our_port, (acknowledged - 1) & 0xFFFFFFFF, state) if state else None
 
 
 def read_unreachable(data: bytes, version: int, sources: dict[str, str]) -> Answer | None:

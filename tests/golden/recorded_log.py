@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from schemas.events.observations import HostObservation, ServiceObservation, SweepResult
@@ -30,7 +30,7 @@ def recorded_log(seed: int, subnets: int, rounds: int) -> Iterator[Unit]:
 
 
 def _unit(dice: random.Random, subnet: str, prefix: str, now: float, name: str) -> Unit:
-    answered: dict[str, list[int]] = {}
+    answered: dict[str, Iterable[int]] = {}
     closed: dict[str, str] = {}
     unreachable: dict[str, str] = {}
     seen = []

@@ -102,6 +102,7 @@ def test_the_truth_is_what_answers_before_and_after_the_change(lab: Lab) -> None
     assert {one.kind for one in before} == {"http", "https", "ssh", "redis", "memcached", "ftp", "mqtt"}
 
 
+@pytest.mark.slow
 def test_versions_are_those_that_nmap_sees(lab: Lab) -> None:
     if not shutil.which("nmap"):
         pytest.skip("nmap is not installed")

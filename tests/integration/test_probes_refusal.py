@@ -60,9 +60,9 @@ def listening(port: int, answer: bytes = b"", address: str = HOST) -> Iterator[N
 @pytest.mark.parametrize("probes", [(), ("nmap",), ("hping3",)])
 def test_a_refused_port_gets_no_packet_from_the_sweep(tmp_path: Path, probes: tuple[str, ...]) -> None:
     gate = NotingGate(refuse=lambda address, ask: ask.port == 21502)
-    with listening(21501, b"hello\r\n"), listening(21502, b"hello\r\n"):
-        with capturing(tmp_path, f"dst host {HOST} and tcp", interface="lo") as seen:
-            report = scan(make_unit([HOST], "21501-21502", probes), gate)
+    ports = listening(21501, b"hello\r\n"), listening(21502, b"hello\r\n")
+    with ports[0], ports[1], capturing(tmp_path, f"dst host {HOST} and tcp", interface="lo") as seen:
+        report = scan(make_unit([HOST], "21501-21502", probes), gate)
     assert any(f"{HOST}.21501: Flags [S]" in line for line in seen)
     assert not [line for line in seen if f"{HOST}.21502:" in line]
     (host,) = report.sweeps[0].hosts

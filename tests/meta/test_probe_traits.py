@@ -41,7 +41,7 @@ def test_traits(name: str, probe: Probe) -> None:
     assert set(traits.needs) <= KNOWN_NEEDS
     assert "path" not in traits.yields or isinstance(probe, HostProbe)
     assert type(probe).__doc__
-    assert inspect.getmodule(type(probe)).__doc__  # type: ignore[union-attr]
+    assert inspect.getmodule(type(probe)).__doc__
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)

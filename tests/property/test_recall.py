@@ -43,7 +43,7 @@ def test_without_an_answer_the_prior_speaks(attempts: int) -> None:
 @pytest.mark.parametrize("loss", [0.0, 0.02, 0.1, 0.3, 0.5, 0.7])
 @pytest.mark.parametrize("attempts", [2, 3])
 def test_it_finds_the_loss_of_a_simulated_sweep(loss: float, attempts: int) -> None:
-    rng, targets = random.Random(7), 20_000
+    rng, targets = random.Random(7), 20_000  # noqa: S311  a simulation
     answers = [0] * attempts
     for _ in range(targets):
         for attempt in range(attempts):

@@ -169,5 +169,5 @@ def test_certificates(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=200))
 def test_what_is_no_certificate_is_a_value_error(data: bytes) -> None:
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(ValueError):  # noqa: PT011  the text is cryptography's
         read_certificate(data)
