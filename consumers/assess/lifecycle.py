@@ -32,14 +32,15 @@ from schemas.events.findings import (
     Finding,
     FindingStatus,
     ModelExchange,
+    Place,
     Rank,
     Review,
     ReviewStatus,
 )
 from schemas.events.operations import Tick
 
-PLACES_SHOWN = 500
-ANSWERED = (ReviewStatus.DONE, ReviewStatus.FAILED)
+PLACES_SHOWN = 200
+"""A finding names so many places and counts the others; all of them are in the table of exposures."""
 
 
 class Assessor:
@@ -74,14 +75,9 @@ class Assessor:
             context.state.put(key, exposure.model_dump_json().encode())
         else:
             context.state.delete(key)
-        memory.places[exposure.exposure_id] = PlaceEntry(
-            revision=exposure.revision,
-            open=standing,
-            base=exposure.base_risk,
-            floor=exposure.floor,
-            ceiling=exposure.ceiling,
-            place=exposure.place,
-        )
+        place = exposure.place
+        where = f"{place.zone}|{place.address}|{place.port:05}|{place.transport.value}"
+        memory.places[exposure.exposure_id] = PlaceEntry(exposure.revision, exposure.base_risk if standing else None, where)
         if standing:
             memory.first_seen = min(memory.first_seen or exposure.observed_at, exposure.observed_at)
         if memory.told is None and (known := context.tables.table("decisions").get(memory.finding_id)) and isinstance(known, Decision):
@@ -161,19 +157,18 @@ class Assessor:
             latest = {"decision": memory.latest, "review": memory.review, "resolved_at": memory.resolved_at, "status": status}
             return told.model_copy(update={**latest, "changed_at": memory.now})
         worst = load_exposure(context.state, memory.finding_id, key)
-        if worst is None:
-            raise Poison(f"the exposure {key} of finding {memory.finding_id} is not in the state")
         if memory.resolved_at is not None:
             memory.resolved_at, memory.reopened = None, memory.reopened + 1
-        draft = draft_of(memory, worst, status)
+        open_places = memory.open_places()
+        shown = (load_exposure(context.state, memory.finding_id, one).place for one in open_places[:PLACES_SHOWN])
+        draft = draft_of(memory, worst, tuple(shown), status)
         memory.review = self._review(memory, draft)
         risk, moved = final_risk(memory, worst)
-        places = len(memory.open_places())
         return draft.model_copy(
             update={
                 "risk": risk,
                 "rank": rank_of(risk),
-                "rationale": rationale(worst, places, moved),
+                "rationale": rationale(worst, len(open_places), moved),
                 "review": memory.review,
             }
         )
@@ -206,7 +201,7 @@ class Assessor:
                 setattr(memory, name, getattr(blank, name))
 
 
-def draft_of(memory: FindingMemory, worst: Exposure, status: FindingStatus) -> Finding:
+def draft_of(memory: FindingMemory, worst: Exposure, places: tuple[Place, ...], status: FindingStatus) -> Finding:
     """The finding at its base risk, as the rules wrote it."""
     return Finding(
         finding_id=memory.finding_id,
@@ -218,7 +213,7 @@ def draft_of(memory: FindingMemory, worst: Exposure, status: FindingStatus) -> F
         title=worst.title,
         why=worst.why,
         action=worst.action,
-        places=tuple(memory.open_places()[:PLACES_SHOWN]),
+        places=places,
         base_risk=worst.base_risk,
         floor=worst.floor,
         ceiling=worst.ceiling,

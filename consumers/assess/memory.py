@@ -10,22 +10,24 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from infra.core.errors import Poison
 from infra.core.ports import State
-from schemas.events.findings import Decision, Exposure, Finding, Place, Review
+from schemas.events.findings import Decision, Exposure, Finding, Review
 
 
-class PlaceEntry(BaseModel):
-    """One place of a finding: the revision of its exposure that counts, whether it is open, and what places are compared by."""
+class PlaceEntry(NamedTuple):
+    """One place of a finding: the revision of its exposure that counts, the base risk of what stands there (None: resolved), where it is.
+
+    As small as can be, since one certificate may be in ten thousand places; the rest is in the exposure itself.
+    """
 
     revision: int
-    open: bool
-    base: float
-    floor: float
-    ceiling: float
-    place: Place
+    base: float | None
+    where: str
 
 
 class FindingMemory(BaseModel):
@@ -55,13 +57,11 @@ class FindingMemory(BaseModel):
 
     def worst(self) -> str | None:
         """The exposure id of the worst open place; equal ones go by id, so that the order of arrival does not matter."""
-        standing = ((one.base, one.floor, one.ceiling, key) for key, one in self.places.items() if one.open)
-        return max(standing, default=(0, 0, 0, None))[3]
+        return max(((one.base, key) for key, one in self.places.items() if one.base is not None), default=(0.0, None))[1]
 
-    def open_places(self) -> list[Place]:
-        """The open places in a fixed order."""
-        found = [one.place for one in self.places.values() if one.open]
-        return sorted(found, key=lambda one: (one.zone, one.address, one.port, one.transport.value))
+    def open_places(self) -> list[str]:
+        """The exposure ids of the open places, ordered by where they are."""
+        return [key for _, key in sorted((one.where, key) for key, one in self.places.items() if one.base is not None)]
 
 
 def load(state: State, finding_id: str) -> FindingMemory | None:
@@ -80,10 +80,12 @@ def exposure_key(finding_id: str, exposure_id: str) -> str:
     return f"exposure|{finding_id}|{exposure_id}"
 
 
-def load_exposure(state: State, finding_id: str, exposure_id: str) -> Exposure | None:
-    """What stands at one place, if anything does."""
+def load_exposure(state: State, finding_id: str, exposure_id: str) -> Exposure:
+    """What stands at an open place. Raises Poison if the state does not hold it, which would be a fault of ours."""
     value = state.get(exposure_key(finding_id, exposure_id))
-    return Exposure.model_validate_json(value) if value else None
+    if value is None:
+        raise Poison(f"the exposure {exposure_id} of finding {finding_id} is not in the state")
+    return Exposure.model_validate_json(value)
 
 
 def due_key(moment: datetime, finding_id: str) -> str:

@@ -96,5 +96,7 @@ class Rule:
 
 def printable(text: str, limit: int = SEEN_LIMIT) -> str:
     """Hostile text made fit for a sentence: printable characters only, one line, capped."""
+    if len(text) <= limit and text.isprintable():
+        return " ".join(text.split())
     kept = "".join(one if one.isprintable() else " " for one in text[: limit * 2])
     return " ".join(kept.split())[:limit]

@@ -41,7 +41,6 @@ log = structlog.get_logger()
 NEW_FOR = timedelta(days=7)
 NEW_AFTER = timedelta(seconds=30)
 """A service counts as new if its host had been known so long: the first look at a host opens many."""
-CALM_AFTER = timedelta(hours=24)
 
 
 class Correlator:
@@ -112,7 +111,7 @@ class Correlator:
         """One change, applied to one place."""
         yield from self._settle(place, change.observed_at, context)
         if change.kind is ChangeKind.HOST_DOWN:
-            place.gone = True
+            place.seen, place.flapping = None, False
         elif (change.port, change.transport) == (place.port, place.transport):
             take_in(place, change, host)
         yield from self._judge(place, change.observed_at, context)
@@ -126,7 +125,8 @@ class Correlator:
     def _judge(self, place: PlaceMemory, moment: datetime, context: Context) -> Iterator[Emit]:
         """Tell what changed between the exposures that stand and those that should, as of a moment; then set when to look again."""
         place.now = max(place.now, moment)
-        forget_what_is_over(place)
+        if place.seen is None or (place.new_until is not None and place.new_until <= place.now):
+            place.new_until = None
         facts = self._facts(place, context)
         should: dict[str, Exposure] = {}
         if facts is not None:
@@ -148,7 +148,7 @@ class Correlator:
             address=place.address,
             service=place.seen,
             now=place.now,
-            flapping=place.flapping_until is not None,
+            flapping=place.flapping,
             new=place.new_until is not None,
             inventory=inventory_of(context.tables.table("inventory"), place.zone, place.address),
             exploited=exploited_of(context.state, context.tables.table("intel"), products_of(place.seen), place.seen),
@@ -156,7 +156,7 @@ class Correlator:
 
     def _look_again(self, place: PlaceMemory, facts: ServiceFacts | None, context: Context) -> None:
         """Keep the indexes: when the place is due, and which products it shows."""
-        moments = [place.flapping_until, place.new_until, *(edges(self._rules, facts) if facts else ())]
+        moments = [place.new_until, *(edges(self._rules, facts) if facts else ())]
         due = min((one for one in moments if one is not None and one > place.now), default=None)
         if due != place.due:
             if place.due is not None:
@@ -173,27 +173,19 @@ class Correlator:
 
 
 def take_in(place: PlaceMemory, change: AssetChange, host: HostMemory) -> None:
-    """What a change says of the service itself. While it flaps, it is kept through its closings: one finding, not fifty."""
+    """What a change says of the service itself. One that flaps is kept as it was until the differ tells what it settled on."""
     place.evidence_ids = change.evidence_ids or place.evidence_ids
     if change.kind is ChangeKind.SERVICE_FLAPPING:
-        place.seen = place.seen or change.after or change.before
-    if change.kind is ChangeKind.SERVICE_FLAPPING or place.flapping_until is not None:
-        place.flapping_until = change.observed_at + CALM_AFTER
+        place.flapping = True
+        place.seen = change.after or place.seen or change.before
+        return
+    if change.kind in (ChangeKind.SERVICE_OPENED, ChangeKind.SERVICE_CLOSED):
+        place.flapping = False
     if change.after is not None:
         if not place.known and change.observed_at - host.first_seen > NEW_AFTER:
             place.new_until = change.observed_at + NEW_FOR
-        place.seen, place.known = change.after, True
-    place.gone = change.after is None
-
-
-def forget_what_is_over(place: PlaceMemory) -> None:
-    """Clear what has ended by now: novelty, flapping, and a service that is gone and not merely flapping."""
-    if place.new_until is not None and place.new_until <= place.now:
-        place.new_until = None
-    if place.flapping_until is not None and place.flapping_until <= place.now:
-        place.flapping_until = None
-    if place.gone and place.flapping_until is None:
-        place.seen, place.new_until, place.gone = None, None, False
+        place.known = True
+    place.seen = change.after
 
 
 def differences(place: PlaceMemory, should: dict[str, Exposure]) -> list[Exposure]:

@@ -36,7 +36,7 @@ class PlaceMemory(BaseModel):
     """A service as last told, and the exposures that stand for it.
 
     `revision` counts the times that exposures were told and never falls, so that a service that comes back goes on counting. `known`:
-    it was seen once. `gone`: told closed, though perhaps kept until its flapping ends. `products`: its entries in the product index.
+    it was seen once, now or earlier. `products`: its entries in the product index.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -51,8 +51,7 @@ class PlaceMemory(BaseModel):
     seen: ServiceObservation | None = None
     evidence_ids: tuple[str, ...] = ()
     new_until: datetime | None = None
-    flapping_until: datetime | None = None
-    gone: bool = False
+    flapping: bool = False
     standing: dict[str, Exposure] = {}
     products: tuple[str, ...] = ()
     due: datetime | None = None

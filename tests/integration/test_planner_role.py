@@ -25,7 +25,7 @@ from producers.grants.keys import SigningKey, ensure_key
 from schemas.codec import Codec
 from schemas.events.base import Event
 from schemas.events.grants import Grant
-from schemas.events.targets import Run, TargetRequest, WorkUnit
+from schemas.events.targets import Cadence, CadenceKind, Campaign, Run, TargetRequest, WorkUnit
 from schemas.ids import partition_of
 
 pytestmark = pytest.mark.kafka
@@ -182,7 +182,5 @@ def test_the_same_request_twice_has_the_same_ids(settings: Settings) -> None:
 
 
 def _campaign() -> Event:
-    from schemas.events.targets import Cadence, CadenceKind, Campaign
-
     cadence = Cadence(kind=CadenceKind.ONCE)
     return Campaign(campaign_id="c", targets=("198.18.0.7",), cadence=cadence, changed_by="x", changed_at=datetime(2026, 1, 1, tzinfo=UTC))

@@ -188,7 +188,7 @@ RULES = (
     Rule(
         "service-flapping",
         "NIST SP 800-137",
-        "The service opened and closed at least 4 times within 24 hours; the finding ends 24 hours after the last time.",
+        "The service opened and closed at least 4 times within 24 hours; the finding ends once it has been steady for 24.",
         flapping_service,
     ),
     Rule(

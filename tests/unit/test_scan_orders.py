@@ -1,0 +1,101 @@
+"""What commands mean, and that the disk remembers revisions."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from infra.core.errors import BadInput, MissingPrerequisite
+from infra.core.settings import ScopeSettings, Settings, Signer
+from infra.core.trust import load_signers, signers_stamp
+from processors.scan.floors import load_floors, save_floors
+from processors.scan.orders import Orders
+from schemas.events.grants import Command, CommandKind
+
+
+def told(*commands: tuple[str, CommandKind, tuple[str, ...]]) -> Orders:
+    orders = Orders()
+    for agent, kind, networks in commands:
+        command = Command(agent_id=agent, kind=kind, networks=networks, issued_by="test", issued_at=datetime.now(UTC))
+        orders = orders.after(command, "me")
+    return orders
+
+
+def test_the_latest_command_for_me_or_for_all_counts() -> None:
+    assert told(("me", CommandKind.DRAIN, ())).draining
+    assert not told(("other", CommandKind.DRAIN, ())).draining
+    assert not told(("*", CommandKind.DRAIN, ()), ("me", CommandKind.RESUME, ())).draining
+
+
+@pytest.mark.parametrize("networks", [(), ("198.18.0.0/15",), ("198.18.4.9/32",), ("not a network",), ("2001:db8::/32", "198.18.4.0/24")])
+def test_a_freeze_reaches_every_unit_that_it_touches(networks: tuple[str, ...]) -> None:
+    assert told(("*", CommandKind.FREEZE, networks)).freezes("198.18.4.0/24")
+
+
+def test_a_freeze_of_other_networks_leaves_a_unit_alone_and_a_resume_ends_it() -> None:
+    orders = told(("*", CommandKind.FREEZE, ("198.18.5.0/24", "2001:db8::/32")))
+    assert not orders.freezes("198.18.4.0/24")
+    assert orders.freezes("2001:db8::/64")
+    assert not told(("me", CommandKind.FREEZE, ()), ("me", CommandKind.RESUME, ())).freezes("198.18.4.0/24")
+
+
+def test_floors_survive_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scanner-0" / "floors.json"
+    assert load_floors(path) == {}
+    save_floors(path, {"lab": 3})
+    assert load_floors(path) == {"lab": 3}
+    for text in ("{", "[]", json.dumps({"lab": "x"})):
+        path.write_text(text)
+        with pytest.raises(MissingPrerequisite, match="revoked grant could come back"):
+            load_floors(path)
+
+
+def test_a_crash_while_floors_are_written_leaves_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "floors.json"
+    save_floors(path, {"lab": 3})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save_floors(path, {"lab": 4})
+    assert load_floors(path) == {"lab": 3}
+
+
+KEY = base64.b64encode(bytes(32)).decode()
+
+
+def test_signers_come_from_settings_and_file_and_the_settings_win(tmp_path: Path) -> None:
+    own = Signer(name="boss", public_key=KEY, networks=("198.18.0.0/15",))
+    settings = Settings(data_dir=tmp_path, scope=ScopeSettings(signers=(own,)))
+    assert [one.name for one in load_signers(settings)] == ["boss"]
+    before = signers_stamp(settings)
+    (tmp_path / "signers.toml").write_text(
+        f'[[signer]]\nname = "boss"\npublic_key = "{KEY}"\nnetworks = ["0.0.0.0/0"]\n'
+        f'[[signer]]\nname = "other"\npublic_key = "{KEY}"\nnetworks = ["10.0.0.0/8"]\n'
+    )
+    assert {one.name: one.networks for one in load_signers(settings)} == {"boss": ("198.18.0.0/15",), "other": ("10.0.0.0/8",)}
+    assert before is None
+    assert signers_stamp(settings) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[signer]",
+        '[[signer]]\nname = "x"\n',
+        '[[signer]]\nname = "x"\npublic_key = "AAAA"\nnetworks = []\n',
+        f'[[signer]]\nname = "x"\npublic_key = "{KEY}"\nnetworks = ["here"]\n',
+        "signer = 3\n",
+    ],
+)
+def test_a_signers_file_that_can_t_be_used_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "signers.toml").write_text(text)
+    with pytest.raises(BadInput, match=r"signers\.toml"):
+        load_signers(Settings(data_dir=tmp_path))
