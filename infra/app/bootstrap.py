@@ -109,7 +109,7 @@ def announce(kind: str, names: list[str], environment: bool, jars: bool) -> None
     if environment:
         say(f"Python packages to install into {VENV.name}: {LOCKS[kind].name}, each checked against its hash ({SIZES[kind]}).")
     if jars:
-        say("Apache Kafka's jars to fetch: about 115 MB, each checked against its hash, kept in a cache for the next time.")
+        say("Apache Kafka's jars to fetch: about 45 MB, each checked against its hash, kept in a cache for the next time.")
 
 
 def install_packages(names: list[str], kind: str) -> None:
@@ -173,8 +173,9 @@ def jars_version() -> str:
 
 
 def install_jars() -> None:
-    """Fetch Kafka's jars. The broker says so itself where it finds none, so a failure here is not the end."""
-    if run(VENV / "bin" / "python", "-m", "infra.local.jars"):
+    """Fetch Kafka's jars and warm its start up. The broker does both itself where it must, so a failure here is not the end."""
+    python = VENV / "bin" / "python"
+    if run(python, "-m", "infra.local.jars") and run(python, "-m", "infra.local.broker"):
         remember("jars", jars_version())
     else:
         say("Kafka's jars could not be fetched; they are tried again when the broker starts.")

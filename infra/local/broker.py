@@ -16,12 +16,13 @@ from typing import Self
 import structlog
 
 from infra.core.errors import MissingPrerequisite
-from infra.core.settings import Settings
+from infra.core.settings import Settings, load_settings
 from infra.local.broker_aot import ensure_cache
 from infra.local.broker_config import HOST, BrokerPlan, Runtime, java_command, write_files
-from infra.local.broker_process import Child, end_stale_broker, note_owner
+from infra.local.broker_owner import end_stale_broker, java_environment, note_owner
 from infra.local.broker_storage import format_storage
 from infra.local.broker_wait import disk_full, require_space, wait_until_ready
+from infra.local.child import Child
 from infra.local.jars import Progress, cache_folder, find_jars
 from infra.local.java import find_java
 
@@ -66,7 +67,7 @@ class Broker:
             runtime = prepare(self._settings, progress)
             begun = time.monotonic()
             format_storage(runtime, plan)
-            self._child = Child(java_command(runtime, plan, "kafka.Kafka", plan.properties_file), plan.console_file)
+            self._child = Child(java_command(runtime, plan, "kafka.Kafka", plan.properties_file), plan.console_file, java_environment())
             note_owner(self._pid_file, self._child.pid)
         except OSError as error:
             self.stop()
@@ -130,3 +131,7 @@ def _unusable(plan: BrokerPlan, error: OSError) -> MissingPrerequisite:
         f"Kafka can't use its folder {plan.folder}: {error.strerror} ({error.filename}).",
         "Make it writable for this user, or set DRIFTLINE_DATA_DIR to another folder.",
     )
+
+
+if __name__ == "__main__":
+    prepare(load_settings())

@@ -18,9 +18,10 @@ import structlog
 
 from infra.core.errors import DriftlineError
 from infra.local.broker_config import HOST, JVM_FLAGS, BrokerPlan, Runtime, java_command, write_files
-from infra.local.broker_process import Child
+from infra.local.broker_owner import java_environment
 from infra.local.broker_storage import format_storage
 from infra.local.broker_wait import wait_until_ready
+from infra.local.child import Child
 
 _log = structlog.get_logger()
 
@@ -64,7 +65,8 @@ def _train(path: Path, runtime: Runtime) -> None:
         format_storage(runtime, trial)
         draft = Path(scratch) / "kafka.aot"
         record = f"-XX:AOTCacheOutput={draft}"
-        child = Child(java_command(runtime, trial, "kafka.Kafka", trial.properties_file, flags=(record,)), trial.console_file)
+        command = java_command(runtime, trial, "kafka.Kafka", trial.properties_file, flags=(record,))
+        child = Child(command, trial.console_file, java_environment())
         try:
             wait_until_ready(child, trial, timeout=60)
             child.stop(_TRAINING_SECONDS)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from infra.core.errors import DriftlineError, MissingPrerequisite
 from infra.local.broker_config import HOST, BrokerPlan
-from infra.local.broker_process import Child
 from infra.local.broker_ready import answers
+from infra.local.child import Child
 
 NEEDED_MB = 200
 """Least free space: segments' indexes and one batch of everything."""

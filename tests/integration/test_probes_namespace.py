@@ -47,7 +47,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         ip("-n", ROUTER, "route", "add", "unreachable", f"{UNREACHABLE}/32")
         ip("-n", ROUTER, "route", "add", "prohibit", f"{PROHIBITED}/32")
         in_router = ["ip", "netns", "exec", ROUTER, "sysctl", "-q", "-w"]
-        subprocess.run([*in_router, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.icmp_ratelimit=0"], check=True)
+        subprocess.run([*in_router, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.icmp_ratemask=0"], check=True)
         redis = ["redis-server", "--bind", "0.0.0.0", "::", "--port", "21700", "--protected-mode", "no", "--save", "", "--dir", str(folder)]
         process = subprocess.Popen(["ip", "netns", "exec", SERVICES, *redis], stdout=subprocess.DEVNULL)
         stack.callback(process.wait)

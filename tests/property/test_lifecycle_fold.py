@@ -22,7 +22,8 @@ def play(history: list[Step], twice: bool) -> tuple[list[Finding | None], dict[s
     for number, (what, place, value) in enumerate(history):
         at = START + timedelta(hours=number * 30)
         after = number * 30 * 3600.0
-        topic, event, key = "ticks", None, ""
+        topic, key = "ticks", ""
+        event: Event | None = None
         if what == "exposure":
             revisions[place] += 1
             gone = standing[place] and value % 2 == 0

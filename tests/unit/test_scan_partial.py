@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from processors.scan.acceptance import read_unit
 from processors.scan.partial import Attempt, not_probed, rest_of
@@ -15,7 +16,7 @@ from tests.scan_samples import WireReport, make_unit, partial_of, sweep_of
 ATTEMPT = Attempt("agent", 2, "syn", datetime.now(UTC))
 
 
-def two_hosts(**over: object) -> WorkUnit:
+def two_hosts(**over: Any) -> WorkUnit:
     return make_unit(1, ports=10, addresses=("198.18.1.1", "198.18.1.2"), **over)
 
 

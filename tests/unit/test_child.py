@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from infra.core.errors import Refused
-from infra.local.broker_process import Child, PidFile, end_stale_broker, note_owner
+from infra.local.broker_owner import PidFile, end_stale_broker, note_owner
+from infra.local.child import Child
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -40,7 +41,7 @@ def note(tmp_path: Path, process: subprocess.Popen[bytes], **changes: float) -> 
 
 def test_a_child_dies_with_its_parent_even_by_kill_9(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from infra.local.broker_process import Child;"
+        "import sys, time; from pathlib import Path; from infra.local.child import Child;"
         f"child = Child({SLEEP!r}, Path({str(tmp_path / 'out')!r})); print(child.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
