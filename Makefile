@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test dev check format lab-down clean
+.PHONY: help demo test dev check format lab-down clean bench-latency
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -33,3 +33,6 @@ lab-down: ## remove the demo's lab network, whoever started it
 clean: ## remove caches and the virtual environment
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+bench-latency: dev ## time from a target event to its finding row (ARGS="--events 150 --rate 5")
+	@$(BIN)/python -m bench.latency $(ARGS)

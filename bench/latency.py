@@ -1,14 +1,15 @@
 """`make bench-latency`: time from a target event to its finding row in ClickHouse, and the pipeline's own share of it.
 
-A whole pipeline runs on this machine with its own data. FTP-like services listen on addresses of 127.77.0.0/16; each address is pushed once, as one event, so that each
-event ends in one new finding. `total` is from publishing the target until its row is visible to a reader; `probing` from the unit's first packet until its
-records are in Kafka; `pipeline` is the rest.
+A whole pipeline runs on this machine with its own data. FTP-like services listen on addresses of 127.77.0.0/16; each address is
+pushed once, as one event, so that each event ends in one new finding. `total` is from publishing the target until its row is visible
+to a reader; `probing` from the unit's first packet until its records are in Kafka; `pipeline` is the rest.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -16,9 +17,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from confluent_kafka import Message
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -28,11 +31,14 @@ from infra.app.people import publisher
 from infra.app.supervisor import Supervisor
 from infra.clickhouse.client import connect
 from infra.core.logs import configure_logs
-from infra.core.settings import load_settings
+from infra.core.settings import Settings, load_settings
 from infra.core.trust import load_signers
+from infra.kafka.client import Publisher, read_whole, value_of
+from infra.kafka.timestamps import recorded_at
 from producers.auditing import local_actor
 from producers.grants.issuing import Desk, GrantForm, create_grant
 from producers.grants.keys import ensure_key
+from schemas.codec import Codec
 from schemas.events.targets import TargetRequest
 from schemas.ids import content_id
 from tests.brokers import free_ports
@@ -40,11 +46,11 @@ from tests.brokers import free_ports
 PORT = 2121
 NETWORK = "127.77.0.0/16"
 GRANT = "bench"
-ROWS = """
-SELECT f.addresses[1] AS address, toUnixTimestamp64Milli(s.started_at) AS started, toUnixTimestamp64Milli(s.recorded_at) AS recorded
-FROM (SELECT addresses FROM findings FINAL WHERE rule = {rule:String}) AS f
-INNER JOIN (SELECT addresses[1] AS address, started_at, recorded_at FROM sweeps FINAL) AS s ON s.address = f.addresses[1]
-"""
+WARM_UP = "127.77.0.1"
+PROBES = ("banner",)
+SEEN = "SELECT addresses[1] FROM findings WHERE rule = {rule:String}"
+PROBING = "SELECT addresses[1], toUnixTimestamp64Milli(recorded_at) - toUnixTimestamp64Milli(started_at) FROM sweeps"
+HOPS = ("targets", "work.default", "probes", "changes", "exposures", "findings")
 
 
 def main() -> None:
@@ -79,41 +85,73 @@ def _measure(events: int, rate: float, console: Console) -> list[tuple[float, fl
     stop = threading.Event()
     supervisor = Supervisor(settings, progress=lambda text: console.print(f"[dim]{text}[/]"))
     addresses = [f"127.77.{number}.1" for number in range(1, events + 1)]
-    servers = threading.Thread(target=_serve, args=(addresses, stop), daemon=True)
+    servers = threading.Thread(target=_serve, args=([*addresses, WARM_UP], stop), daemon=True)
     servers.start()
     try:
         supervisor.start(stop)
         key = ensure_key(settings, GRANT, (NETWORK,))
         now = datetime.now(UTC)
-        form = GrantForm((NETWORK,), now + timedelta(hours=1), tcp_ports=str(PORT), packets_per_second=100_000, per_host_per_second=1000, grant_id=GRANT)
+        form = GrantForm(
+            (NETWORK,),
+            now + timedelta(hours=1),
+            tcp_ports=str(PORT),
+            packets_per_second=100_000,
+            per_host_per_second=1000,
+            grant_id=GRANT,
+        )
         with publisher(settings) as outlet:
             create_grant(form, key, Desk(local_actor(), load_signers(settings), settings.zones, {}, outlet.publish), now)
-            _push(outlet, "127.77.0.1", "warm-up")
-        sent: dict[str, float] = {}
-        begun = time.monotonic()
+            _push(outlet, WARM_UP, "warm-up")
         seen = _Watcher(stop)
         seen.start()
+        _await(lambda: WARM_UP in seen.rows, "the warm-up's finding")
+        sent: dict[str, float] = {}
+        begun = time.monotonic()
         with publisher(settings) as outlet:
             for number, address in enumerate(track(addresses, "pushing", console=console)):
                 time.sleep(max(0.0, begun + number / rate - time.monotonic()))
                 sent[address] = time.time()
                 _push(outlet, address, f"event-{number}")
-        deadline = time.monotonic() + 60
-        while len(seen.rows) < events and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if len(seen.rows) < events:
-            raise SystemExit(f"only {len(seen.rows)} of {events} findings arrived within 60 s: the measurement failed")
-        return [(1000 * (seen.rows[one] - sent[one]), seen.probing[one]) for one in addresses]
+        _await(lambda: all(one in seen.rows for one in addresses), "all findings")
+        result = connect(settings).query(PROBING)
+        probing = {str(address): float(took) for address, took in result.result_rows}
+        _report_hops(settings, addresses, seen.rows, console)
+        return [(1000 * (seen.rows[one] - sent[one]), probing[one]) for one in addresses]
     finally:
         stop.set()
         supervisor.stop()
 
 
-def _push(outlet: object, address: str, name: str) -> None:
-    from infra.kafka.client import Publisher
+def _await(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what} did not arrive within {seconds:.0f} s: the measurement failed")
+        time.sleep(0.05)
 
-    assert isinstance(outlet, Publisher)
-    request = TargetRequest(request_id=content_id("bench", name), targets=(address,), ports=str(PORT), probes=("ftp", "banner"), grant_id=GRANT)
+
+def _report_hops(settings: Settings, addresses: list[str], rows: dict[str, float], console: Console) -> None:
+    """Median milliseconds from each topic to the next, by the broker's append times."""
+    codec = Codec()
+    times: dict[str, dict[str, float]] = {hop: {} for hop in HOPS}
+    for hop in HOPS:
+
+        def note(message: Message, hop: str = hop) -> None:
+            text = str(codec.decode(hop, value_of(message) or b""))
+            for address in addresses:
+                if f"'{address}'" in text:
+                    times[hop].setdefault(address, recorded_at(message).timestamp())
+
+        read_whole(settings, hop, note)
+    times["row visible"] = rows
+    names = list(times)
+    for before, after in itertools.pairwise(names):
+        gaps = [1000 * (times[after][one] - times[before][one]) for one in addresses if one in times[before] and one in times[after]]
+        console.print(f"{before:>14} → {after:14} median {statistics.median(gaps):7.1f} ms, worst {max(gaps):7.1f} ms")
+
+
+def _push(outlet: Publisher, address: str, name: str) -> None:
+    request = TargetRequest(request_id=content_id("bench", name), targets=(address,), ports=str(PORT), probes=PROBES, grant_id=GRANT)
     outlet.publish("targets", request.request_id, request)
 
 
@@ -124,17 +162,14 @@ class _Watcher(threading.Thread):
         super().__init__(daemon=True)
         self._stop_all = stop
         self.rows: dict[str, float] = {}
-        self.probing: dict[str, float] = {}
 
     def run(self) -> None:
         client = connect(load_settings())
-        while not self._stop_all.wait(0.005):
-            result = client.query(ROWS, parameters={"rule": "plaintext-login"})
+        while not self._stop_all.wait(0.01):
+            result = client.query(SEEN, parameters={"rule": "plaintext-login"})
             at = time.time()
-            for address, started, recorded in result.result_rows:
-                if address not in self.rows and address.startswith("127.77."):
-                    self.rows[address] = at
-                    self.probing[address] = float(recorded - started)
+            for (address,) in result.result_rows:
+                self.rows.setdefault(address, at)
 
 
 def _serve(addresses: list[str], stop: threading.Event) -> None:
@@ -152,8 +187,7 @@ def _serve(addresses: list[str], stop: threading.Event) -> None:
     async def serve() -> None:
         for address in addresses:
             await asyncio.start_server(greet, address, PORT)
-        while not stop.is_set():
-            await asyncio.sleep(0.5)
+        await asyncio.to_thread(stop.wait)
 
     asyncio.run(serve())
 

@@ -80,6 +80,8 @@ class StepLoop:
                 self._meter.ready()
                 ready()
             self._tables.poll()
+            if batch:
+                self._tables.catch_up(self._plan.global_tables)
             if batch or self._global_news():
                 self._commit([message for message in batch if self._partitions.owns(message)])
             self._tell()

@@ -53,7 +53,7 @@ def index_intel(state: State, cve: str, record: Event | None) -> set[str]:
     after: set[str] = set()
     if isinstance(record, IntelRecord) and record.kev is True:
         after = {product_key(one.vendor, one.product) for one in record.affected}
-    for product in after:
+    for product in before ^ after:
         _keep(state, f"exploited|{product}", set(_listed(state, f"exploited|{product}")) ^ {cve})
     if before != after:
         _keep(state, f"intel|{cve}", after)

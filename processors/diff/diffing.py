@@ -36,7 +36,7 @@ def fold_look(asset: AssetState | None, look: Look, settings: DifferSettings) ->
     draft = Draft(asset or new_asset(look.zone, look.address, look.subnet, look.at), look.at, (look.unit_id,))
     _settle_flapping(draft, look.at, settings)
     for service in draft.pending():
-        if service.unit_id != look.unit_id:
+        if service.unit_id != look.unit_id and service.last_seen < look.at:  # not by an old look that is read again
             _announce(draft, service, ServiceObservation(port=service.port, transport=service.transport), settings)
     for port in look.host.answered:
         _answered(draft, (look.transport, port), look.at, look.unit_id, settings)
@@ -65,8 +65,7 @@ def fold_observation(asset: AssetState | None, seen: HostObservation, table: Fin
         return Folded(None)
     start = asset or new_asset(seen.zone, seen.address, seen.subnet, seen.observed_at)
     draft = Draft(start, seen.observed_at, (seen.observation_id, seen.unit_id))
-    ours = any(service.unit_id == seen.unit_id for service in start.services)
-    if asset is not None and seen.observed_at < asset.last_seen and not ours:
+    if asset is not None and not _current(asset, seen):
         return Folded(asset)  # an old one, come late or twice
     draft.names = seen.names or draft.names
     found = {(one.transport, one.port): one for one in seen.services}
@@ -82,6 +81,13 @@ def fold_observation(asset: AssetState | None, seen: HostObservation, table: Fin
             _compare(draft, known, found[key], table)
     _fold_path(draft, seen)
     return Folded(draft.done(), tuple(draft.changes))
+
+
+def _current(asset: AssetState, seen: HostObservation) -> bool:
+    """Whether an observation is of the last unit that saw the host, or newer."""
+    if seen.observed_at >= asset.last_seen:
+        return True
+    return any(one.unit_id == seen.unit_id and one.last_seen >= asset.last_seen for one in asset.services)
 
 
 def fold_time(asset: AssetState, minute: datetime, settings: DifferSettings) -> Folded:

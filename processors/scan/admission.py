@@ -89,7 +89,8 @@ class ScannerGate:
 class UnitGate:
     """The gate of one attempt at one unit. `lost` is set when its partition was taken away; `halted` says why it was first stopped.
 
-    A unit has `planner.unit_seconds` at its own budget; time that it waits for budgets shared with others does not count.
+    A unit has twice `planner.unit_seconds`: its sweep is planned to take at most that long at its own budget, and a closer look at what
+    answered may take as long again. Time that it waits for budgets shared with others does not count.
     """
 
     def __init__(self, scanner: ScannerGate, unit: WorkUnit) -> None:
@@ -99,7 +100,7 @@ class UnitGate:
         self.packets = 0
         self._scanner = scanner
         self._waits_since: float | None = None
-        self._deadline = now + scanner.settings.planner.unit_seconds
+        self._deadline = now + 2 * scanner.settings.planner.unit_seconds
         self._addresses = frozenset(ipaddress.ip_address(one) for one in unit.addresses)
         entry = scanner.rules.book.known.get(unit.grant_id)
         rate, per_host = unit.packets_per_second, min(unit.per_host_per_second, scanner.settings.scanner.per_host_per_second)

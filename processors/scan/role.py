@@ -24,7 +24,9 @@ def run(settings: Settings, stop: Flag, ready: Ready) -> None:
     engine, _ = choose_engine(settings.scanner)
     name = agent_id(settings)
 
+    longest = 60.0 * settings.planner.unit_minutes_valid  # the gate ends a unit long before: it knows which waiting counts
+
     async def probe(unit: WorkUnit, gate: Gate, attempt: int) -> UnitReport:
-        return await run_unit(unit, Surroundings(name, settings.scanner, gate, engine, attempt, utc_now))
+        return await run_unit(unit, Surroundings(name, settings.scanner, gate, engine, attempt, utc_now, longest))
 
     run_scanner(settings, Identity(name, settings.scanner.zone, engine, capabilities(), utc_now()), probe, stop, ready)

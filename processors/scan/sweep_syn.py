@@ -96,6 +96,7 @@ async def send_round(pending: list[Key], attempt: int, heard: Heard, meter: Mete
             await meter.admit(key[0], Ask("tcp", key[1]))
             await asyncio.get_running_loop().sock_sendto(mouth, packet, (key[0], 0))
             sent.append(key)
+            await asyncio.sleep(0)  # neither admission nor sending need wait, and answers must be read meanwhile
         except OutOfScope as refusal:
             heard.ledger.refuse(key, refusal.reason)
         except OSError as error:

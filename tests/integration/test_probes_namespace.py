@@ -13,7 +13,7 @@ import pytest
 from infra.core.settings import ScannerSettings
 from processors.scan.unit import UnitReport, choose_engine
 from tests.namespaces import capturing, inside, ip, join, namespaces
-from tests.scanning import NotingGate, make_unit, scan, wait_until
+from tests.scanning import NotingGate, is_open, make_unit, scan, wait_until
 
 pytestmark = [pytest.mark.namespace, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -52,9 +52,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         process = subprocess.Popen(["ip", "netns", "exec", SERVICES, *redis], stdout=subprocess.DEVNULL)
         stack.callback(process.wait)
         stack.callback(process.terminate)
-        wait_until(
-            lambda: b":21700" in subprocess.run(["ip", "netns", "exec", SERVICES, "ss", "-ltn"], capture_output=True, check=True).stdout
-        )
+        for address in (WEB4, WEB6):  # IPv6 takes a moment to find its neighbours on a new link
+            inside(SCANNER, lambda address=address: wait_until(lambda: is_open(address, 21700)))  # type: ignore[misc]
         yield
 
 

@@ -374,7 +374,7 @@ def test_when_the_broker_is_gone_sending_stops_within_the_cut_off_and_goes_on_wh
 def test_the_rest_of_a_unit_that_took_too_long_is_asked_for(bench: Bench) -> None:
     bench.say("grants", "lab", make_grant())
     bench.push(make_unit(1, ports=200, rate=50, probes=("partial",), campaign_id="weekly"))
-    bench.thread(unit_seconds=2)
+    bench.thread(unit_seconds=1)
     wait_for(bench.sweeps)
     (sweep,) = bench.sweeps()
     assert (sweep.complete, sweep.stopped_reason) == (False, "over_time")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from datetime import timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.core.settings import DifferSettings
 from schemas.events.assets import ChangeKind, ServiceStatus
 from schemas.events.base import Event
+from tests.golden.recorded_log import recorded_log
 from tests.sightings import Bench, observation, service, sweep
 
 HOSTS = ("198.18.0.7", "198.18.0.8")
@@ -68,6 +70,31 @@ def test_replaying_any_part_again_changes_nothing(script: Script) -> None:
     for _, records in units:
         assert bench.feed(*records) == []
     assert bench.state.values == state
+
+
+@given(scripts, st.integers(0, 60))
+def test_reading_all_again_after_a_crash_anywhere_tells_the_same(script: Script, crash: int) -> None:
+    """As Faust does: the state is kept, the offsets are not."""
+    events = [event for _, records in log_of(script) for event in records]
+    once, again = Bench(), Bench()
+    once.feed(*events)
+    again.feed(*events[:crash])
+    again.feed(*events)
+    assert again.state.values == once.state.values
+    assert again.changes == once.changes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_reading_a_long_log_again_after_a_crash_tells_the_same(seed: int) -> None:
+    events = [event for unit in recorded_log(seed, subnets=1, rounds=25) for event in unit.events if not unit.aborted]
+    once = Bench()
+    once.feed(*events)
+    for crash in range(seed, len(events), 5):
+        again = Bench()
+        again.feed(*events[:crash])
+        again.feed(*events)
+        assert again.changes == once.changes
+        assert again.state.values == once.state.values
 
 
 @given(scripts)

@@ -6,7 +6,7 @@ import ipaddress
 from datetime import timedelta
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.plan.planning import Authority, Limits, plan
@@ -36,6 +36,7 @@ def is_tidy(found: Space) -> bool:
     return all(one.version < two.version or one.last + 1 < two.first for one, two in pairs)
 
 
+@settings(deadline=None)
 @given(span_lists, span_lists)
 def test_spaces_are_sets(one: list[Span], two: list[Span]) -> None:
     left, right = space(one), space(two)
@@ -49,6 +50,7 @@ def test_spaces_are_sets(one: list[Span], two: list[Span]) -> None:
         assert is_tidy(found)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 700)), min_size=1, max_size=5))
 def test_cutting_at_subnets_loses_and_doubles_nothing(pieces: list[tuple[int, int]]) -> None:
     whole = space(Span(4, first, first + more) for first, more in pieces)
@@ -97,6 +99,7 @@ requests = st.builds(
 LIMITS = Limits(("default",), frozenset({2, 3, 5}), 1 << 20, 60, timedelta(hours=1), 1000, 40, 2)
 
 
+@settings(deadline=None)
 @given(requests, grants())
 def test_planning_by_ranges_equals_asking_for_each_packet(request: TargetRequest, given_grants: list[Grant]) -> None:
     shelf = book(*given_grants)
@@ -155,6 +158,7 @@ def numbers_in(target: str) -> range:
     return range(parsed.first, parsed.last + 1)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40) | st.from_regex(r"[0-9a-f.:/-]{1,30}", fullmatch=True))
 def test_any_text_is_a_target_or_gets_a_sentence(text: str) -> None:
     sentence, parsed = ".", None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from datetime import timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events.grants import Grant, Window
@@ -72,6 +72,7 @@ def allowed(log: list[Grant], grant_id: str, address: str, ask: Ask) -> bool:
     return in_time and inside and any(span.first <= ask.port <= span.last for span in mine.tcp_ports)
 
 
+@settings(deadline=None)
 @given(logs, st.sampled_from(("a", "b", "c", "d")), st.integers(0, 70), st.sampled_from((22, 80, 101)))
 def test_a_packet_is_covered_just_where_the_rules_say(log: list[Grant], grant_id: str, number: int, port: int) -> None:
     address = str(ipaddress.ip_address(BASE + number))
@@ -80,6 +81,7 @@ def test_a_packet_is_covered_just_where_the_rules_say(log: list[Grant], grant_id
     assert refusal != ""
 
 
+@settings(deadline=None)
 @given(logs, st.randoms(use_true_random=False), st.integers(1, 3))
 def test_the_order_and_repetition_of_records_change_nothing(log: list[Grant], random: object, times: int) -> None:
     shuffled = log * times
@@ -87,6 +89,7 @@ def test_the_order_and_repetition_of_records_change_nothing(log: list[Grant], ra
     assert {name: one.grant for name, one in fold(shuffled).known.items()} == latest(log)
 
 
+@settings(deadline=None)
 @given(logs)
 def test_a_replay_from_the_beginning_revives_nothing(log: list[Grant]) -> None:
     book = fold(log)
@@ -103,6 +106,7 @@ def test_a_replay_from_the_beginning_revives_nothing(log: list[Grant]) -> None:
     assert emptied.known == {}
 
 
+@settings(deadline=None)
 @given(revisions, st.sampled_from(sorted(Grant.model_fields)), st.data())
 def test_any_change_of_a_signed_grant_is_noticed(made: Grant, field: str, data: st.DataObject) -> None:
     assert distrust(made, (SIGNER,)) is None
@@ -112,6 +116,7 @@ def test_any_change_of_a_signed_grant_is_noticed(made: Grant, field: str, data: 
         assert distrust(changed, (SIGNER,)) is not None
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1), st.integers(0, 1439), st.integers(1, 1440), st.integers(0, 7 * 1440 - 1))
 def test_windows_open_and_close_on_their_minutes(days: list[int], begin: int, length: int, minute: int) -> None:
     window = Window(weekdays=tuple(days), from_minute=begin, to_minute=min(1440, begin + length))

@@ -122,7 +122,7 @@ def test_a_unit_ends_when_it_expires_and_when_its_own_time_is_over() -> None:
     assert halted(gate) == "expired"
     unit = make_unit(1)
     gate, shared, rules = gates(unit, clock=clock)
-    clock.advance(61)
+    clock.advance(121)
     shared.contact_at = rules.fresh_at = clock.uptime()
     assert halted(gate) == "over_time"
 
@@ -179,10 +179,10 @@ def test_waiting_for_what_others_use_too_is_no_time_of_the_unit() -> None:
     shared.owned = 1  # a quarter of the grant's 40: three quarters of the time are waits for the share
     shared.settings = shared.settings.model_copy(update={"planner": shared.settings.planner.model_copy(update={"unit_seconds": 1})})
     gate = UnitGate(shared, make_unit(1))
-    admitted_in(1.5, [gate])
+    admitted_in(2.5, [gate])
     assert gate.halted is None
     slow = UnitGate(shared, make_unit(2, rate=2))
-    admitted_in(1.5, [slow])
+    admitted_in(2.5, [slow])
     assert slow.halted == "over_time"
 
 
