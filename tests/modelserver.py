@@ -70,7 +70,17 @@ def handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
 
         def _reply(self, answer: Answer, model: str) -> None:
             if isinstance(answer, int):
-                self._send(answer, {"error": {"message": "the model is not well", "type": "server_error", "code": None, "param": None}})
+                self._send(
+                    answer,
+                    {
+                        "error": {
+                            "message": f"the model is not well, {self.headers.get('authorization')}",
+                            "type": "server_error",
+                            "code": None,
+                            "param": None,
+                        }
+                    },
+                )
                 return
             content = answer if isinstance(answer, str) else json.dumps(answer)
             message = {"role": "assistant", "content": content, "refusal": None}

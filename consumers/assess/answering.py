@@ -14,7 +14,7 @@ from schemas.events.findings import Finding
 
 EXPLANATION_LIMIT = 2000
 FOLLOW_UPS = 5
-FOLLOW_UP = re.compile(r"tcp/([1-9][0-9]{0,4})@([0-9A-Fa-f.:]{2,45})", re.ASCII)
+FOLLOW_UP = re.compile(r"tcp/([1-9][0-9]{0,4})@([0-9A-Fa-f.:]{2,45})")
 
 
 class Answer(BaseModel):

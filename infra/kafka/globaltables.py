@@ -38,6 +38,7 @@ class GlobalTables:
         self._tables = {topic: _Table({}, {}) for topic in topics}
         self._names = {prefixed(settings, topic): topic for topic in topics}
         self._consumer: Consumer | None = None
+        self._asker: Consumer | None = None
         if topics:
             self._consumer = Consumer(consumer_config(settings, "tables", **{"enable.partition.eof": True}))
             self._consumer.assign([TopicPartition(name, 0, 0) for name in self._names])
@@ -71,7 +72,10 @@ class GlobalTables:
             return
         deadline = time.monotonic() + seconds
         for topic in topics:
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(prefixed(self._settings, topic), 0), seconds, cached=False)
+            # Asked by a client that fetches nothing: on the reader's own connection the question would wait behind its long poll.
+            if self._asker is None:
+                self._asker = Consumer(consumer_config(self._settings, "tables"))
+            _, end = self._asker.get_watermark_offsets(TopicPartition(prefixed(self._settings, topic), 0), seconds, cached=False)
             while self._tables[topic].next_offset < end and time.monotonic() < deadline:
                 for message in self._consumer.consume(500, 0.02):
                     self._take(message)
@@ -90,9 +94,10 @@ class GlobalTables:
         yield from sorted((one for one in entries if one.offset >= offset), key=lambda one: one.offset)
 
     def close(self) -> None:
-        """Close the consumer."""
-        if self._consumer:
-            self._consumer.close()
+        """Close the consumers."""
+        for one in (self._consumer, self._asker):
+            if one is not None:
+                one.close()
 
     def _take(self, message: Message) -> bool:
         """Take in one message; True if it says that the end of its topic is reached."""

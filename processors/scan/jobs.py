@@ -82,7 +82,7 @@ class Jobs:
             if job.gate.halted in UNFINISHED:
                 entry.stage, entry.attempt = Stage.WAITING, entry.attempt + 1
                 continue
-            log.info("unit_done", unit=job.gate.unit.unit_id, packets=job.gate.packets, halted=job.gate.halted or "")
+            log.info("unit_settled", unit=job.gate.unit.unit_id, packets=job.gate.packets, halted=job.gate.halted or "")
             yield entry, self._outcome(entry, job)
 
     def over(self, entry: Entry, unit: WorkUnit, reason: str, packets: int = 0) -> tuple[SweepResult, ...]:

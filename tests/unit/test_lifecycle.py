@@ -127,6 +127,15 @@ def test_an_edit_moves_the_risk_within_the_bounds() -> None:
     assert "ana set the risk to 30." in edited.rationale
 
 
+def test_an_edit_ends_with_its_time() -> None:
+    bench = AssessorBench()
+    bench.feed("exposures", exposure())
+    bench.decide(decision(DecisionKind.EDIT, risk=80.0, expires_at=START + timedelta(hours=1)))
+    (ended,) = bench.tick(START + timedelta(hours=2))
+    assert ended is not None
+    assert (ended.risk, ended.decision) == (50, None)
+
+
 def test_a_resolved_finding_stays_resolved_whatever_is_decided() -> None:
     bench = AssessorBench()
     bench.feed("exposures", exposure())
