@@ -87,7 +87,7 @@ def make_app(settings: Settings, role: str) -> CommittedApp:
         value_serializer="raw",
         processing_guarantee="at_least_once",
         producer_acks=-1,
-        producer_linger=0.005,
+        producer_linger=0,
         reply_create_topic=False,
         store="memory://",
         stream_wait_empty=False,

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.brokers import running_broker
+
+# A loaded machine is slow, not wrong: tests have pytest's time limit, examples have none.
+settings.register_profile("driftline", deadline=None)
+settings.load_profile("driftline")
 
 
 @pytest.fixture(scope="session")

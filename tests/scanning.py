@@ -42,6 +42,9 @@ class NotingGate:
         if self._refuse(address, ask):
             raise OutOfScope(f"{ask.kind}/{ask.port} is refused in a test")
 
+    def allows_intrusive(self) -> bool:
+        return False
+
     async def admit(self, unit: WorkUnit, address: str, ask: Ask, packets: int = 1) -> None:
         await asyncio.sleep(0)
         self.check(unit, address, ask)

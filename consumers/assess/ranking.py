@@ -19,7 +19,7 @@ def rank_of(risk: float) -> Rank:
 def highest_for_model(base: float, ceiling: float) -> float:
     """How high a model may move a risk: to the ceiling, and at most one rank above that of the base risk."""
     place = next(number for number, (_, rank) in enumerate(THRESHOLDS) if rank is rank_of(base))
-    top = 100.0 if place <= 1 else 100.0
+    top = 100.0 if place <= 1 else THRESHOLDS[place - 2][0] - STEP
     return min(ceiling, top)
 
 

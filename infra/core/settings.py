@@ -115,7 +115,7 @@ class ScannerSettings(Section):
     per_host_per_second: int = Field(40, ge=1)
     connect_timeout: float = Field(1.5, gt=0)
     attempts: int = Field(2, ge=1, le=5, description="probes to an unanswered port before it counts as silent")
-    nmap_processes: int = Field(2, ge=1, le=16)
+    nmap_processes: int = Field(4, ge=1, le=16)
     hping_processes: int = Field(4, ge=1, le=50)
     cut_off_seconds: float = Field(5.0, gt=0, description="no successful poll for so long: sending stops")
 

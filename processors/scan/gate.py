@@ -30,5 +30,8 @@ class Gate(Protocol):
     def check(self, unit: WorkUnit, address: str, ask: Ask) -> None:
         """Check one packet without waiting. Raises OutOfScope or Halted."""
 
+    def allows_intrusive(self) -> bool:
+        """Whether the unit's grant allows probes that do more than look."""
+
     async def admit(self, unit: WorkUnit, address: str, ask: Ask, packets: int = 1) -> None:
         """Wait until the budgets of scanner, unit and host allow `packets` more, then check. Raises OutOfScope or Halted."""

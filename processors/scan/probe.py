@@ -199,16 +199,16 @@ def raw_sockets() -> bool:
     return True
 
 
-def choose_probes(probes: Mapping[str, Probe], wanted: Sequence[str]) -> list[Probe]:
+def choose_probes(probes: Mapping[str, Probe], wanted: Sequence[str], intrusive: bool = False) -> list[Probe]:
     """The probes for a unit, in table order: those it names, else all default ones; those that can't run here are left out.
 
-    Intrusive ones are left out even if named: a WorkUnit does not carry its grant's leave for them, and without it the answer is no.
+    Intrusive ones run only if `intrusive`, which is the grant's leave for them.
     """
     for name in wanted:
         if name not in probes:
             log.warning("unknown_probe", probe=name)
     chosen = [probe for name, probe in probes.items() if (name in wanted if wanted else probe.traits.by_default)]
     for probe in chosen:
-        if probe.traits.intrusive or lacks(probe.traits):
+        if (probe.traits.intrusive and not intrusive) or lacks(probe.traits):
             log.info("probe_left_out", probe=probe.traits.name, intrusive=probe.traits.intrusive, lacks=lacks(probe.traits))
-    return [probe for probe in chosen if not probe.traits.intrusive and not lacks(probe.traits)]
+    return [probe for probe in chosen if (intrusive or not probe.traits.intrusive) and not lacks(probe.traits)]

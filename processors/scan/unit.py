@@ -74,7 +74,7 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
             await sweep(engine, ledger, meter, surroundings.settings)
         finally:
             swept = meter.sent
-        await look.at_all(ledger.answered(), choose_probes(load_probes(), unit.probes))
+        await look.at_all(ledger.answered(), choose_probes(load_probes(), unit.probes, surroundings.gate.allows_intrusive()))
 
     stopped = ""
     try:

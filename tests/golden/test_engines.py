@@ -152,7 +152,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], lo
     while not condition():
         assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < deadline, "the engine did not get there in time: " + log.read_text()[-3000:]
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def outputs(settings: Settings, topic: str) -> Counter[tuple[bytes, bytes]]:
@@ -193,7 +193,7 @@ def test_both_engines_give_identical_changes_and_state(kafka: str, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_faust_killed_in_the_middle_loses_nothing(kafka: str, tmp_path: Path) -> None:
-    units = list(recorded_log(seed=8, subnets=4, rounds=40))
+    units = list(recorded_log(seed=8, subnets=3, rounds=25))
     oracle = Oracle()
     oracle.run(units)
     expected = oracle.outputs("changes")
@@ -201,10 +201,9 @@ def test_faust_killed_in_the_middle_loses_nothing(kafka: str, tmp_path: Path) ->
     TopicAdmin(settings).apply()
     publish(settings, units)
     log = settings.data_dir / "log"
-    for share in (0.2, 0.6):
-        with engine("faust", settings) as process:
-            wait_for(lambda share=share: len(records(settings, "changes")) > share * expected.total(), process, log)  # type: ignore[misc]
-            process.kill()
+    with engine("faust", settings) as process:
+        wait_for(lambda: len(records(settings, "changes")) > 0.4 * expected.total(), process, log)
+        process.kill()
     with engine("faust", settings) as process:
         wait_for(lambda: set(outputs(settings, "changes")) >= set(expected), process, log)
         wait_for(lambda: state(settings) == oracle.state, process, log)

@@ -70,6 +70,7 @@ def test_nothing_intrusive_runs_and_what_lacks_a_program_is_left_out() -> None:
 
     table: dict[str, Probe] = {"rude": Rude(), "needy": Needy()}
     assert choose_probes(table, ()) == choose_probes(table, ("rude", "needy")) == []
+    assert [one.traits.name for one in choose_probes(table, ("rude", "needy"), intrusive=True)] == ["rude"]
     assert lacks(Needy.traits) == ("no-such-program",)
     assert set(capabilities()) <= set(load_probes())
 
