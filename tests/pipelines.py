@@ -65,7 +65,9 @@ class Pipeline:
         if self.child is not None:
             self.child.stop(60.0)
 
-    def cli(self, *arguments: str, code: int | None = 0, feed: str | None = None, seconds: float = 90.0) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *arguments: str, code: int | None = 0, feed: str | None = None, seconds: float = 90.0
+    ) -> subprocess.CompletedProcess[str]:
         """Run a `driftline` command against this pipeline and check its exit code."""
         command = [self.python, "-m", "infra.app.cli", *arguments]
         done = subprocess.run(

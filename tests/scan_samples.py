@@ -13,8 +13,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra.core.settings import KafkaSettings, ScannerSettings, ScopeSettings, Settings, Signer
-from processors.scan.authority import uptime
-from processors.scan.gate import Gate, Halted
+from processors.scan.scope.authority import uptime
+from processors.scan.scope.gate import Gate, Halted
 from schemas.events.base import PortRange
 from schemas.events.grants import Grant, Intensity
 from schemas.events.observations import HostObservation, HostPorts, SweepResult

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from infra.core.settings import ScannerSettings
-from processors.scan.gate import Halted, OutOfScope
+from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.unit import Surroundings, UnitReport, run_unit
 from schemas.events.targets import Cause, PinnedName, WorkUnit
 from schemas.portset import parse_ports

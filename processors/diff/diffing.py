@@ -87,7 +87,7 @@ def _current(asset: AssetState, seen: HostObservation) -> bool:
     """Whether an observation is of the last unit that saw the host, or newer."""
     if seen.observed_at >= asset.last_seen:
         return True
-    return any(one.unit_id == seen.unit_id for one in asset.services)
+    return any(one.unit_id == seen.unit_id and one.last_seen >= asset.last_seen for one in asset.services)
 
 
 def fold_time(asset: AssetState, minute: datetime, settings: DifferSettings) -> Folded:

@@ -12,12 +12,12 @@ from typing import Any
 import structlog
 
 from infra.core.errors import DriftlineError
-from processors.scan.admission import OVER_TIME, UNFINISHED, ScannerGate, UnitGate
 from processors.scan.crew import Crew
-from processors.scan.gate import Gate, Halted
 from processors.scan.heartbeat import Identity
 from processors.scan.intake import Entry, Stage
 from processors.scan.partial import Attempt, Outcome, Report, not_probed, rest_of
+from processors.scan.scope.admission import OVER_TIME, UNFINISHED, ScannerGate, UnitGate
+from processors.scan.scope.gate import Gate, Halted
 from schemas.events.observations import SweepResult
 from schemas.events.targets import WorkUnit
 

@@ -11,11 +11,11 @@ from typing import TypeVar
 import structlog
 
 from infra.core.settings import ScannerSettings
-from processors.scan.evidence import Evidence, merge, observation
-from processors.scan.gate import Halted, OutOfScope
 from processors.scan.meter import Meter
-from processors.scan.paths import better
 from processors.scan.probe import Host, HostProbe, Probe, Service, ServiceProbe
+from processors.scan.probing.evidence import Evidence, merge, observation
+from processors.scan.probing.paths import better
+from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.workers import share_out
 from schemas.events.observations import Hop, HostObservation
 from schemas.events.targets import WorkUnit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from processors.scan.gate import Gate, OutOfScope
+from processors.scan.scope.gate import Gate, OutOfScope
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask
 

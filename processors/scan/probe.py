@@ -40,10 +40,10 @@ from importlib.metadata import entry_points
 import structlog
 
 from infra.core.settings import ScannerSettings
-from processors.scan.evidence import Evidence
 from processors.scan.meter import Meter
-from processors.scan.tools import places_of, program_path, run_tool
-from processors.scan.wire import Wire, dial
+from processors.scan.probing.evidence import Evidence
+from processors.scan.probing.tools import places_of, program_path, run_tool
+from processors.scan.probing.wire import Wire, dial
 from schemas.events.observations import Hop
 from schemas.scope import Ask
 

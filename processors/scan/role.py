@@ -7,9 +7,9 @@ from threading import Event as Flag
 
 from infra.core.ports import Ready
 from infra.core.settings import Settings
-from processors.scan.gate import Gate
 from processors.scan.heartbeat import Identity
 from processors.scan.scanner import run_scanner, utc_now
+from processors.scan.scope.gate import Gate
 from processors.scan.unit import Surroundings, UnitReport, capabilities, choose_engine, run_unit
 from schemas.events.targets import WorkUnit
 

@@ -20,14 +20,14 @@ from infra.core.telemetry import Meter
 from infra.kafka.client import consumer_config, prefixed, unreachable, value_of
 from infra.kafka.deadletters import Fuse, FuseBlown
 from infra.kafka.registry import codec_for
-from processors.scan.acceptance import knows_grant, read_unit, uncovered
-from processors.scan.admission import UNFINISHED, ScannerGate
-from processors.scan.authority import Authority, uptime
 from processors.scan.heartbeat import Heartbeat, Identity, Progress
 from processors.scan.intake import Backlog, Entry
 from processors.scan.jobs import Jobs, Runner
 from processors.scan.partial import Outcome
 from processors.scan.publish import UnitPublisher
+from processors.scan.scope.acceptance import knows_grant, read_unit, uncovered
+from processors.scan.scope.admission import UNFINISHED, ScannerGate
+from processors.scan.scope.authority import Authority, uptime
 from schemas.codec import Codec, UndecodableError
 from schemas.events.operations import AgentState
 from schemas.topics import work_topic

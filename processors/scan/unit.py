@@ -17,15 +17,15 @@ import structlog
 
 from infra.core.errors import MissingPrerequisite
 from infra.core.settings import ScannerSettings
-from processors.scan.gate import Gate, Halted
 from processors.scan.look import Look
 from processors.scan.meter import Meter
 from processors.scan.probe import choose_probes, lacks, load_probes, raw_sockets
-from processors.scan.recall import estimate
-from processors.scan.routes import is_own, only_loopback
-from processors.scan.sweep import Ledger
-from processors.scan.sweep_connect import sweep_connect
-from processors.scan.sweep_syn import listening_socket, sweep_syn
+from processors.scan.scope.gate import Gate, Halted
+from processors.scan.sweep.connect import sweep_connect
+from processors.scan.sweep.ledger import Ledger
+from processors.scan.sweep.recall import estimate
+from processors.scan.sweep.routes import is_own, only_loopback
+from processors.scan.sweep.syn import listening_socket, sweep_syn
 from processors.scan.workers import watched
 from schemas.events.base import Transport
 from schemas.events.observations import HostObservation, HostPorts, SweepResult

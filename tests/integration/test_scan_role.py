@@ -23,9 +23,9 @@ from infra.core.settings import PlannerSettings, Settings
 from infra.kafka.client import Publisher, prefixed, producer_config, read_table, read_whole
 from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
-from processors.scan.authority import uptime
 from processors.scan.heartbeat import Identity
 from processors.scan.scanner import run_scanner
+from processors.scan.scope.authority import uptime
 from schemas.codec import Codec
 from schemas.events.base import Event
 from schemas.events.grants import Command, CommandKind

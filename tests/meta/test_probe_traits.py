@@ -15,8 +15,8 @@ import pytest
 
 from processors.scan import probe as contract
 from processors.scan import probes as package
-from processors.scan.evidence import Evidence
 from processors.scan.probe import BUILT_IN, HostProbe, Probe, ServiceProbe, Traits, choose_probes, lacks, load_probes
+from processors.scan.probing.evidence import Evidence
 from processors.scan.unit import capabilities
 from tests.scanning import make_unit, scan
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.scan.pacing import Bucket, bucket, share, spend, wait, with_rate
+from processors.scan.scope.pacing import Bucket, bucket, share, spend, wait, with_rate
 
 RATES = st.floats(0.5, 5000)
 

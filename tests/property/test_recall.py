@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.scan.recall import estimate
+from processors.scan.sweep.recall import estimate
 
 counts = st.lists(st.integers(0, 100_000), min_size=1, max_size=5)
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.scan.certificates import read_certificate
-from processors.scan.evidence import Evidence, clean, merge, observation
-from processors.scan.greetings import read_greeting
-from processors.scan.paths import better, read_path
 from processors.scan.probes.hping3 import read_flags
 from processors.scan.probes.http import read_answer
 from processors.scan.probes.nmap import arguments, is_open_question, read_xml
+from processors.scan.probing.certificates import read_certificate
+from processors.scan.probing.evidence import Evidence, clean, merge, observation
+from processors.scan.probing.greetings import read_greeting
+from processors.scan.probing.paths import better, read_path
 from schemas.events.observations import Hop, TlsFacts
 from tests.scanning import NOON, make_certificate
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from processors.scan.admission import ScannerGate, UnitGate
-from processors.scan.authority import uptime
-from processors.scan.gate import Halted, OutOfScope
-from processors.scan.orders import EVERYTHING, Orders
+from processors.scan.scope.admission import ScannerGate, UnitGate
+from processors.scan.scope.authority import uptime
+from processors.scan.scope.gate import Halted, OutOfScope
+from processors.scan.scope.orders import EVERYTHING, Orders
 from schemas.events.grants import Grant, Intensity
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask, GrantBook

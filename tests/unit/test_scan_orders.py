@@ -13,8 +13,8 @@ import pytest
 from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import ScopeSettings, Settings, Signer
 from infra.core.trust import load_signers, signers_stamp
-from processors.scan.floors import load_floors, save_floors
-from processors.scan.orders import Orders
+from processors.scan.scope.floors import load_floors, save_floors
+from processors.scan.scope.orders import Orders
 from schemas.events.grants import Command, CommandKind
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from processors.scan.acceptance import read_unit
 from processors.scan.partial import Attempt, not_probed, rest_of
+from processors.scan.scope.acceptance import read_unit
 from schemas.codec import Codec
 from schemas.events.base import PortRange
 from schemas.events.observations import HostObservation, HostPorts, SweepResult

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.scan.sweep import Ledger, PortState
-from processors.scan.sweep_connect import LocalTrouble, socket_bound, state_of
-from processors.scan.sweep_syn import Heard, read_tcp, read_unreachable, syn
+from processors.scan.sweep.connect import LocalTrouble, socket_bound, state_of
+from processors.scan.sweep.ledger import Ledger, PortState
+from processors.scan.sweep.syn import Heard, read_tcp, read_unreachable, syn
 from schemas.events.base import PortRange
 
 US, HOST, ROUTER = "198.18.210.1", "198.18.210.130", "198.18.210.10"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from processors.scan.evidence import Evidence
-from processors.scan.greetings import read_greeting
 from processors.scan.probe import Service, ServiceProbe, Traits
+from processors.scan.probing.evidence import Evidence
+from processors.scan.probing.greetings import read_greeting
 
 GREETING_SECONDS = 1.2
 NUDGE = b"GET / HTTP/1.0\r\n\r\n"

@@ -6,8 +6,8 @@ listed or written; nmap's ftp-anon, which does more, counts as safe as well.
 
 from __future__ import annotations
 
-from processors.scan.evidence import Evidence
 from processors.scan.probe import Service, ServiceProbe, Traits
+from processors.scan.probing.evidence import Evidence
 
 
 class FtpAnonymous(ServiceProbe):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from processors.scan.evidence import Evidence
 from processors.scan.probe import Host, HostEvidence, HostProbe, Traits
+from processors.scan.probing.evidence import Evidence
 from schemas.scope import Ask
 
 MOST_PORTS = 20

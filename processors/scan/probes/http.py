@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import re
 
-from processors.scan.evidence import Evidence, clean
 from processors.scan.probe import Service, ServiceProbe, Traits
 from processors.scan.probes.tls import context
+from processors.scan.probing.evidence import Evidence, clean
 from schemas.events.observations import HttpFacts
 
 MOST_BYTES = 64 * 1024

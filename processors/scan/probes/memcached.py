@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from processors.scan.evidence import Evidence, clean
 from processors.scan.probe import Service, ServiceProbe, Traits
+from processors.scan.probing.evidence import Evidence, clean
 
 PORT = 11211
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from processors.scan.evidence import Evidence, clean
 from processors.scan.probe import Service, ServiceProbe, Traits
 from processors.scan.probes.tls import context
+from processors.scan.probing.evidence import Evidence, clean
 
 PORTS = (1883, 8883)
 CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"  # 3.1 CONNECT: clean session, keep alive 10 s, empty client id

@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from processors.scan.evidence import Evidence
 from processors.scan.probe import Host, HostEvidence, HostProbe, Traits
+from processors.scan.probing.evidence import Evidence
 from schemas.scope import Ask
 
 VERSION_INTENSITY = 5

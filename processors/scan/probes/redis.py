@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from processors.scan.evidence import Evidence, clean
 from processors.scan.probe import Service, ServiceProbe, Traits
 from processors.scan.probes.tls import context
+from processors.scan.probing.evidence import Evidence, clean
 
 PORTS = (6379, 6380)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from processors.scan.paths import MOST_HOPS, reaches, read_path
 from processors.scan.probe import Host, HostEvidence, HostProbe, Traits
+from processors.scan.probing.paths import MOST_HOPS, reaches, read_path
 from schemas.scope import Ask
 
 SECONDS = 25.0

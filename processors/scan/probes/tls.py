@@ -6,9 +6,9 @@ import ssl
 import warnings
 from functools import cache
 
-from processors.scan.certificates import read_certificate
-from processors.scan.evidence import Evidence
 from processors.scan.probe import Service, ServiceProbe, Traits
+from processors.scan.probing.certificates import read_certificate
+from processors.scan.probing.evidence import Evidence
 from schemas.events.observations import Certificate, TlsFacts
 
 OUTDATED = (("TLSv1", ssl.TLSVersion.TLSv1), ("TLSv1.1", ssl.TLSVersion.TLSv1_1))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from processors.scan.paths import MOST_HOPS, read_path
 from processors.scan.probe import Host, HostEvidence, HostProbe, Traits, raw_sockets
+from processors.scan.probing.paths import MOST_HOPS, read_path
 from schemas.scope import Ask
 
 QUERIES = 2

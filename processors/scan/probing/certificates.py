@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
-from processors.scan.evidence import clean
+from processors.scan.probing.evidence import clean
 from schemas.events.observations import Certificate
 
 MOST_NAMES = 100

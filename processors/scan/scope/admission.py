@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Protocol
 
 from infra.core.settings import Settings
-from processors.scan.gate import Halted, OutOfScope
-from processors.scan.orders import Orders
-from processors.scan.pacing import Bucket, bucket, share, spend, wait, with_rate
+from processors.scan.scope.gate import Halted, OutOfScope
+from processors.scan.scope.orders import Orders
+from processors.scan.scope.pacing import Bucket, bucket, share, spend, wait, with_rate
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask, GrantBook, standing
 

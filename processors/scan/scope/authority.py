@@ -17,8 +17,8 @@ from infra.core.errors import DriftlineError, MissingPrerequisite
 from infra.core.settings import Settings
 from infra.core.trust import load_signers, signers_stamp
 from infra.kafka.client import consumer_config, prefixed, value_of
-from processors.scan.floors import load_floors, save_floors
-from processors.scan.orders import Orders
+from processors.scan.scope.floors import load_floors, save_floors
+from processors.scan.scope.orders import Orders
 from schemas.codec import Codec, UndecodableError
 from schemas.events.grants import Command, Grant
 from schemas.scope import GrantBook

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.core.settings import ScannerSettings
-from processors.scan.gate import OutOfScope
 from processors.scan.meter import Meter
-from processors.scan.routes import source_of
-from processors.scan.sweep import Key, Ledger, PortState
+from processors.scan.scope.gate import OutOfScope
+from processors.scan.sweep.ledger import Key, Ledger, PortState
+from processors.scan.sweep.routes import source_of
 from processors.scan.workers import share_out
 from schemas.scope import Ask
 

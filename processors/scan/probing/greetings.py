@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from processors.scan.evidence import Evidence, clean
+from processors.scan.probing.evidence import Evidence, clean
 
 # (service, pattern over the first bytes with the groups product, version, extra where it states them, product if it is implied)
 GREETINGS: tuple[tuple[str, re.Pattern[bytes], str], ...] = (

@@ -13,10 +13,10 @@ import socket
 import struct
 
 from infra.core.settings import ScannerSettings
-from processors.scan.gate import OutOfScope
 from processors.scan.meter import Meter
-from processors.scan.routes import family_of, on_link
-from processors.scan.sweep import Key, Ledger, PortState
+from processors.scan.scope.gate import OutOfScope
+from processors.scan.sweep.ledger import Key, Ledger, PortState
+from processors.scan.sweep.routes import family_of, on_link
 from processors.scan.workers import share_out
 from schemas.scope import Ask
 

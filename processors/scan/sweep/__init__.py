@@ -1,0 +1,1 @@
+"""Which ports answer: SYN and connect sweeps, their ledger, and what they may have missed."""
