@@ -98,7 +98,7 @@ def _vsftpd(service: Service, site: Site) -> Recipe:
         "anonymous_enable": "YES",
         "local_enable": "NO",
         "anon_root": f"{site.folder}/files",
-        "ftp_username": "nobody",
+        "ftp_username": "ftp",
         "nopriv_user": "nobody",
         "secure_chroot_dir": f"{site.folder}/empty",
         "seccomp_sandbox": "NO",
