@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -18,6 +19,18 @@ from schemas.ids import partition_of
 from schemas.topics import topic_named
 
 log = structlog.get_logger()
+T = TypeVar("T")
+PASSING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError._TRANSPORT,  # noqa: SLF001  the library's own names
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+    KafkaError._TIMED_OUT,  # noqa: SLF001
+}
 _quiet = logging.getLogger("librdkafka")
 
 
@@ -102,6 +115,37 @@ def key_of(message: Message) -> str:
     """The key of a record as text; undecodable bytes are replaced, an absent key is empty."""
     key = message.key()
     return key.decode("utf-8", "replace") if isinstance(key, bytes) else key or ""
+
+
+def patiently(ask: Callable[[], T], seconds: float = 30.0) -> T:
+    """Ask a broker until it answers: right after a start or a new topic it may still be electing leaders.
+
+    Raises KafkaException for an error that is not of the moment, or when the time is over.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            cause = error.args[0]
+            passing = isinstance(cause, KafkaError) and (cause.retriable() or cause.code() in PASSING)
+            if not passing or time.monotonic() > deadline:
+                raise
+            log.info("asking_again", reason=cause.str())
+            time.sleep(0.2)
+
+
+def insist(act: Callable[[], None], seconds: float = 60.0) -> None:
+    """Do a step of a transaction again while librdkafka calls its error retriable, as it asks for. Raises KafkaException for any other."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return act()
+        except KafkaException as error:
+            cause = error.args[0]
+            if not (isinstance(cause, KafkaError) and cause.retriable()) or time.monotonic() > deadline:
+                raise
+            log.info("trying_again", reason=cause.str())
 
 
 class Publisher:

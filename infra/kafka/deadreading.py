@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from infra.core.errors import BadInput
+from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import Settings
-from infra.kafka.client import consumer_config, key_of, prefixed, read_whole, transactional_producer, value_of
+from infra.kafka.client import consumer_config, key_of, prefixed, transactional_producer, unreachable, value_of
 from infra.kafka.timestamps import recorded_at
 from schemas.topics import TOPICS, concrete_names
 
 GROUP = "dlq-replay"
+ASK_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,54 +33,84 @@ class DeadLetter:
     code_version: str
 
 
-def dead_letters(settings: Settings, topic: str | None = None) -> Iterator[DeadLetter]:
-    """Every dead letter, or those of one topic. Raises BadInput for a topic without a DLQ."""
-    for name in _queues(settings, topic):
-        found: list[Message] = []
-        read_whole(settings, f"dlq.{name}", found.append)
-        yield from (_letter(name, message) for message in found)
+def dead_letters(settings: Settings, topic: str | None = None, limit: int = 1000) -> list[DeadLetter]:
+    """The newest dead letters, or those of one topic, newest first.
+
+    Raises BadInput for a topic without a DLQ, MissingPrerequisite if Kafka does not answer.
+    """
+    queues = {prefixed(settings, f"dlq.{name}"): name for name in _queues(settings, topic)}
+    consumer = Consumer(consumer_config(settings, GROUP, **{"enable.partition.eof": True}))
+    try:
+        partitions = [TopicPartition(queue, number, 0) for queue in queues for number in _partitions(consumer, queue)]
+        found = (_letter(queues[message.topic() or ""], message) for message in _to_the_end(settings, consumer, partitions))
+        return heapq.nlargest(limit, found, key=lambda one: (one.when, one.reference))
+    except KafkaException as error:
+        raise unreachable(settings, error) from None
+    finally:
+        consumer.close()
 
 
 def replay(settings: Settings, topic: str, limit: int) -> int:
-    """Put up to `limit` records of a DLQ back on their topic; a group remembers how far, so that none goes twice. Returns how many."""
+    """Put up to `limit` records of a DLQ back on their topic; a group remembers how far, so that none goes twice. Returns how many.
+
+    Raises BadInput for a topic without a DLQ, MissingPrerequisite if Kafka does not answer.
+    """
     _queues(settings, topic)
     queue = prefixed(settings, f"dlq.{topic}")
-    consumer = Consumer(consumer_config(settings, f"{GROUP}.{topic}"))
-    producer = transactional_producer(settings, f"{GROUP}.{topic}")
+    consumer = Consumer(consumer_config(settings, f"{GROUP}.{topic}", **{"enable.partition.eof": True}))
+    count = 0
     try:
-        numbers = consumer.list_topics(queue, 15.0).topics[queue].partitions
-        committed = consumer.committed([TopicPartition(queue, number) for number in numbers], 15.0)
-        count = 0
-        for start in committed:
-            count += _replay_partition(settings, consumer, producer, start, topic, limit - count)
+        producer = transactional_producer(settings, f"{GROUP}.{topic}")
+        wanted = [TopicPartition(queue, number) for number in _partitions(consumer, queue)]
+        for start in consumer.committed(wanted, ASK_SECONDS):
+            if count < limit:
+                count += _replay_partition(settings, consumer, producer, start, topic, limit - count)
+    except KafkaException as error:
+        raise unreachable(settings, error) from None
     finally:
         consumer.close()
     return count
 
 
 def _replay_partition(settings: Settings, consumer: Consumer, producer: Producer, start: TopicPartition, topic: str, limit: int) -> int:
-    low, high = consumer.get_watermark_offsets(start, 15.0)
-    begin = max(low, start.offset)
-    if begin >= high or limit <= 0:
-        return 0
-    consumer.assign([TopicPartition(start.topic, start.partition, begin)])
+    low, _ = consumer.get_watermark_offsets(start, ASK_SECONDS)
+    begin = TopicPartition(start.topic, start.partition, max(low, start.offset))
     messages: list[Message] = []
-    position = begin
-    while position < high and len(messages) < limit:
-        message = consumer.poll(5.0)
-        if message is None:
+    for message in _to_the_end(settings, consumer, [begin]):
+        messages.append(message)
+        if len(messages) == limit:
             break
-        if message.error() is None:
-            messages.append(message)
-            position = (message.offset() or 0) + 1
     if not messages:
         return 0
     producer.begin_transaction()
     for message in messages:
         producer.produce(prefixed(settings, topic), value_of(message), message.key(), message.partition() or 0)
-    producer.send_offsets_to_transaction([TopicPartition(start.topic, start.partition, position)], consumer.consumer_group_metadata(), 30.0)
+    position = TopicPartition(start.topic, start.partition, (messages[-1].offset() or 0) + 1)
+    producer.send_offsets_to_transaction([position], consumer.consumer_group_metadata(), 30.0)
     producer.commit_transaction(30.0)
     return len(messages)
+
+
+def _to_the_end(settings: Settings, consumer: Consumer, partitions: list[TopicPartition]) -> Iterator[Message]:
+    """The records of these partitions as they stand now. The end is what the broker says it is: behind the last record may be markers."""
+    waiting = {(one.topic, one.partition) for one in partitions}
+    consumer.assign(partitions)
+    while waiting:
+        message = consumer.poll(ASK_SECONDS)
+        if message is None:
+            raise MissingPrerequisite(f"Kafka at {settings.bootstrap} stopped answering.", "Check 'driftline status'.")
+        error = message.error()
+        if error is None:
+            yield message
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
+            waiting.discard((message.topic() or "", message.partition() or 0))
+
+
+def _partitions(consumer: Consumer, queue: str) -> list[int]:
+    metadata = consumer.list_topics(queue, ASK_SECONDS).topics[queue]
+    if metadata.error is not None:
+        raise MissingPrerequisite(f"The topic {queue} does not exist.", "Run 'driftline topics apply'.")
+    return sorted(metadata.partitions)
 
 
 def _queues(settings: Settings, topic: str | None) -> list[str]:

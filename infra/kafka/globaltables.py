@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from infra.core.errors import MissingPrerequisite
 from infra.core.ports import Record
 from infra.core.settings import Settings
-from infra.kafka.client import consumer_config, key_of, prefixed, unreachable, value_of
+from infra.kafka.client import consumer_config, key_of, patiently, prefixed, unreachable, value_of
 from infra.kafka.timestamps import recorded_at
 from schemas.codec import Codec, UndecodableError
 from schemas.events.base import Event
@@ -75,7 +75,8 @@ class GlobalTables:
             # Asked by a client that fetches nothing: on the reader's own connection the question would wait behind its long poll.
             if self._asker is None:
                 self._asker = Consumer(consumer_config(self._settings, "tables"))
-            _, end = self._asker.get_watermark_offsets(TopicPartition(prefixed(self._settings, topic), 0), seconds, cached=False)
+            asker, place = self._asker, TopicPartition(prefixed(self._settings, topic), 0)
+            _, end = patiently(lambda: asker.get_watermark_offsets(place, 5.0, cached=False))  # noqa: B023  called at once
             while self._tables[topic].next_offset < end and time.monotonic() < deadline:
                 for message in self._consumer.consume(500, 0.02):
                     self._take(message)

@@ -23,7 +23,7 @@ from infra.core.errors import Backpressure, Poison
 from infra.core.ports import Context, Emit, Ready, Record, Step, StepPlan
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
-from infra.kafka.client import consumer_config, key_of, prefixed, transactional_producer, unreachable, value_of
+from infra.kafka.client import consumer_config, insist, key_of, prefixed, transactional_producer, unreachable, value_of
 from infra.kafka.deadletters import Fuse, FuseBlown, dead_letter
 from infra.kafka.globaltables import GlobalTables
 from infra.kafka.partitions import Partitions
@@ -125,9 +125,10 @@ class StepLoop:
             self._produce_state()
             if batch:
                 offsets = _positions(batch)
-                self._producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata(), 30.0)
+                group = self._consumer.consumer_group_metadata()
+                insist(lambda: self._producer.send_offsets_to_transaction(offsets, group, 10.0))
             self._producer.flush(30.0)  # serves the delivery reports that tell the changelog's offsets
-            self._producer.commit_transaction(30.0)
+            insist(lambda: self._producer.commit_transaction(10.0))
         except Backpressure as pause:
             self._abort(batch)
             self._hold(pause.retry_after)
@@ -215,7 +216,7 @@ class StepLoop:
             self._changelog_offsets[partition] = max(self._changelog_offsets.get(partition, 0), (message.offset() or 0) + 1)
 
     def _abort(self, batch: list[Message]) -> None:
-        self._producer.abort_transaction(30.0)
+        insist(lambda: self._producer.abort_transaction(10.0))
         self._changelog_offsets.clear()
         self._partitions.forget_batch()
         for position in _positions(batch, first=True):

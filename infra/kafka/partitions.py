@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from infra.core.errors import DriftlineError
 from infra.core.ports import StepPlan
 from infra.core.settings import Settings
-from infra.kafka.client import consumer_config, prefixed, value_of
+from infra.kafka.client import consumer_config, patiently, prefixed, value_of
 from infra.kafka.statestore import PartitionState, StateStore
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ class Partitions:
         arrived, self._arrived = self._arrived, []
         numbers = sorted({one.partition for one in arrived})
         if self._plan.changelog:
-            self._consumer.committed(arrived, 30.0)  # stable offsets: a predecessor's open transaction has ended
+            patiently(lambda: self._consumer.committed(arrived, 10.0))  # stable offsets: a predecessor's open transaction has ended
             self._replay(numbers)
         self._owned.update({number: PartitionState(self._store, number) for number in numbers})
         self._consumer.resume(arrived)
@@ -153,7 +153,7 @@ class Partitions:
 
     def _opened(self, reader: Consumer) -> StateStore:
         if self._store is None:
-            cluster = reader.list_topics(timeout=30.0).cluster_id or ""
+            cluster = patiently(lambda: reader.list_topics(timeout=10.0)).cluster_id or ""
             worker = f"{self._settings.kafka.prefix}{self._plan.role}-{self._settings.slot}"
             self._store = StateStore(self._settings.data_dir / "state" / worker, cluster)
         return self._store
@@ -163,6 +163,6 @@ def _end(settings: Settings, topic: str, partition: int) -> int:
     """The changelog's high watermark, open transactions included: a table is read to its end only after they have ended."""
     asker = Consumer(consumer_config(settings, "restore", **{"isolation.level": "read_uncommitted"}))
     try:
-        return asker.get_watermark_offsets(TopicPartition(topic, partition), 30.0)[1]
+        return patiently(lambda: asker.get_watermark_offsets(TopicPartition(topic, partition), 10.0)[1])
     finally:
         asker.close()

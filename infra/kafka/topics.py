@@ -7,13 +7,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from infra.core.errors import BadInput
+from infra.core.errors import BadInput, DriftlineError, Refused
 from infra.core.settings import Settings
 from infra.kafka.client import connection, prefixed, unreachable
 from schemas.topics import DLQ_RETENTION_MS, TOPICS, Topic, concrete_names
@@ -118,14 +118,27 @@ class TopicAdmin:
         if not names:
             return {}
         futures = self._admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names])
-        return {
-            str(resource.name): {key: str(entry.value) for key, entry in future.result(30.0).items()}
-            for resource, future in futures.items()
-        }
+        entries = zip(futures, self._wait(futures.values()), strict=True)
+        return {str(resource.name): {key: str(entry.value) for key, entry in found.items()} for resource, found in entries}
 
-    def _wait(self, futures: Iterable[Future[Any]]) -> None:
+    def _wait(self, futures: Iterable[Future[Any]]) -> list[Any]:
+        """The results. A topic that another process has just made is as good as ours."""
+        found = []
         for future in futures:
             try:
-                future.result(60.0)
+                found.append(future.result(60.0))
             except KafkaException as error:
-                raise unreachable(self._settings, error) from None
+                code = error.args[0].code()
+                if code != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise _refused(self._settings, error) from None
+        return found
+
+
+def _refused(settings: Settings, error: KafkaException) -> DriftlineError:
+    reason: KafkaError = error.args[0]
+    if reason.code() < 0:  # librdkafka's own errors: the cluster did not answer
+        return unreachable(settings, error)
+    if reason.code() == KafkaError.INVALID_REPLICATION_FACTOR:
+        fix = "Set DRIFTLINE_KAFKA__REPLICATION to at most the number of brokers."
+        return BadInput(f"Kafka can't keep {settings.kafka.replication} copies of a topic: {reason.str()}.", fix)
+    return Refused(f"Kafka refused to make the topics: {reason.str()}.", "Check the rights of this user on the cluster.")
