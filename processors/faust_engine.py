@@ -4,6 +4,8 @@ What is mended here, each with a test:
   - outside its exactly-once mode Faust reads records of aborted transactions: consumers are made with `read_committed`;
   - Faust takes a gap in the offsets (a transaction's marker) for acknowledged together with the record behind it, which is still in flight,
     and never passes a gap right after offset 0: with one stream and no concurrency acks come in order, so the highest one is what counts;
+  - after it recovered its tables Faust lets records in, then seeks back to the committed offsets, then empties its queues: what was in
+    them is lost, and so it is wherever nothing was committed yet. Partitions are let in last, and a new group seeks to the beginning;
   - an agent that raises acks its record: bodies go through `guarded`, which puts the record on its DLQ first.
 """
 
@@ -31,7 +33,7 @@ CODE_VERSION = version("driftline")
 
 
 class CommittedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Makes the consumer with `read_committed`."""
+    """Makes the consumer with `read_committed`, and goes back to the beginning where nothing was committed yet."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -39,9 +41,36 @@ class CommittedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         return consumer
 
+    async def seek_to_committed(self) -> Any:
+        """Seek to the committed offsets, or to the beginning."""
+        found = await super().seek_to_committed()
+        fresh = [tp for tp, offset in found.items() if not offset and self.app.topics.acks_enabled_for(tp.topic)]
+        if fresh:
+            await self.seek_to_beginning(*fresh)
+        return found
+
 
 class CommittedConsumer(driver.Consumer):  # type: ignore[misc]
     """Commits the highest acknowledged offset; right because each app has one stream that works one record at a time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._let_in: set[Any] = set()
+
+    def pause_partitions(self, tps: Any) -> None:
+        """Fetch nothing from these partitions."""
+        self._let_in.difference_update(tps)
+        super().pause_partitions(tps)
+
+    def resume_partitions(self, tps: Any) -> None:
+        """Fetch from these partitions once the flow is resumed, not before: until then Faust drops what comes in."""
+        self._let_in.update(tps)
+
+    def resume_flow(self) -> None:
+        """Let records in."""
+        super().resume_partitions(self._let_in)
+        self._let_in = set()
+        super().resume_flow()
 
     def _new_consumer_thread(self) -> CommittedThread:
         return CommittedThread(self, loop=self.loop, beacon=self.beacon)

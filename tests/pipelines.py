@@ -30,7 +30,10 @@ from infra.local.child import Child
 from producers.auditing import local_actor
 from producers.grants.issuing import Desk, GrantForm, create_grant
 from producers.grants.keys import ensure_key
+from producers.targets.pushing import PushOptions, push
+from producers.targets.reading import Manner
 from schemas.events.grants import Grant
+from schemas.ids import content_id
 from tests.brokers import free_ports
 
 START_SECONDS = 120.0
@@ -51,6 +54,7 @@ class Pipeline:
 
     def start(self) -> None:
         """`driftline up`; returns when every role is ready. Raises RuntimeError with its last words."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / "up.log"
         self.child = Child([self.python, "-m", "infra.app.cli", "up"], log, self.environment)
         deadline = time.monotonic() + START_SECONDS
@@ -106,13 +110,14 @@ class Pipeline:
 
     def settled(self, seconds: float = 60.0, quiet: float = 3.0) -> None:
         """Wait until no table has moved for `quiet` seconds and no role lags."""
-        counted = ", ".join(f"(SELECT count() FROM {name})" for name in ("sweeps", "observations", "services", "changes", "exposures"))
+        tables = ("sweeps", "observations", "services", "changes", "exposures", "findings")
+        counted = ", ".join(f"(SELECT count() FROM {name})" for name in tables)  # noqa: S608  fixed text
         last: object = None
         since = time.monotonic()
 
         def still() -> bool:
             nonlocal last, since
-            now = self.rows(f"SELECT {counted}, (SELECT sum(revision) FROM findings)")  # noqa: S608  fixed text
+            now = self.rows(f"SELECT {counted}, (SELECT sum(revision) FROM findings FINAL)")  # noqa: S608  fixed text
             if now != last:
                 last, since = now, time.monotonic()
             return time.monotonic() - since > quiet
@@ -143,10 +148,19 @@ class Pipeline:
             desk = Desk(local_actor(), load_signers(self.settings), self.settings.zones, known, outlet.publish)
             return create_grant(filled, key, desk, datetime.now(UTC), amend=True)
 
-    def push(self, name: str, targets: Sequence[str], *options: str) -> Row:
-        """`driftline targets push --id name`; the run that became of it, as soon as the archiver has it."""
-        self.cli("targets", "push", "--id", name, *options, *targets)
+    def push(
+        self, name: str, targets: Sequence[str], ports: str | None = None, grant: str | None = None, probes: tuple[str, ...] = ()
+    ) -> Row:
+        """What `driftline targets push --id name` does, without the command's start; the run that became of it."""
+        self.send(name, targets, ports, grant, probes)
         return self.run_of(request_id(name))
+
+    def send(self, name: str, targets: Sequence[str], ports: str | None, grant: str | None, probes: tuple[str, ...] = ()) -> None:
+        """`push` without waiting for what becomes of it."""
+        options = PushOptions(name, Manner(ports=ports, grant_id=grant, probes=probes), zones=self.settings.zones)
+        with publisher(self.settings) as outlet:
+            report = push(targets, outlet.publish, options)
+        assert report.rejected_total == 0, report.rejected
 
     def run_of(self, request: str, seconds: float = 60.0) -> Row:
         """The run of a request."""
@@ -167,16 +181,13 @@ class Pipeline:
 
 def request_id(push_id: str) -> str:
     """The request id of a push of at most 500 targets under this id."""
-    from schemas.ids import content_id
-
     return content_id("push", push_id, 0)
 
 
-def prepare(folder: Path, python: str = sys.executable, **over: str) -> Pipeline:
-    """A pipeline that is not started yet, with free ports. `over` are further settings as environment variables."""
+def prepare(folder: Path, python: str = sys.executable, partitions: int = 4) -> Pipeline:
+    """A pipeline that is not started yet, with free ports; with fewer partitions than usual, so that it starts sooner."""
     broker, controller, store = free_ports(3)
     base = _consecutive(HEALTH_PORTS)
-    partitions = 4  # fewer than usual: a start takes half the time
     settings = load_settings(
         data_dir=folder,
         kafka=KafkaSettings(partitions=partitions),
@@ -191,15 +202,14 @@ def prepare(folder: Path, python: str = sys.executable, **over: str) -> Pipeline
         "DRIFTLINE_BROKER__CONTROLLER_PORT": str(controller),
         "DRIFTLINE_STORE__PORT": str(store),
         "DRIFTLINE_TELEMETRY__PORT_BASE": str(base),
-        **over,
     }
     return Pipeline(folder, settings, environment, python)
 
 
 @contextmanager
-def running_pipeline(folder: Path, python: str = sys.executable, **over: str) -> Iterator[Pipeline]:
+def running_pipeline(folder: Path, python: str = sys.executable, partitions: int = 4) -> Iterator[Pipeline]:
     """A pipeline from `driftline up` until SIGTERM; at the end none of its processes may be left."""
-    pipeline = prepare(folder, python, **over)
+    pipeline = prepare(folder, python, partitions)
     pipeline.start()
     try:
         yield pipeline

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import structlog
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import DatabaseError, Error, OperationalError
+from clickhouse_connect.driver.exceptions import DataError, Error, ProgrammingError
+from clickhouse_connect.driver.insert import InsertContext
 
-from infra.core.errors import Backpressure, MissingPrerequisite
+from consumers.archive.progress import Progress
+from infra.core.errors import Backpressure, MissingPrerequisite, Poison
 from infra.core.ports import Record
 from schemas.rows import Row, rows_of
 
 log = structlog.get_logger()
 RETRY_SECONDS = 1.0
+PARALLEL = 3
 TOPICS = ("probes", "changes", "assets", "exposures", "findings", "runs", "agents", "rollups", "audit")
-Positions = Callable[[], dict[tuple[str, int], tuple[int, int]]]
+
+# ClickHouse's error codes. At fault is the installation: no table, column, database or right; a syntax that it does not know.
+FAULTY = frozenset({16, 36, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 497, 516})
+# Overloaded or out of room for now: time-outs, too many queries, memory, disk, parts, Keeper, cancelled, unknown end of an insert.
+BUSY = frozenset({159, 160, 202, 209, 210, 241, 242, 243, 252, 319, 394, 439, 999})
+MANY_PARTITIONS = "partitions for single INSERT"
 
 
 class ClickHouseSink:
@@ -27,47 +37,79 @@ class ClickHouseSink:
     name = "clickhouse"
     topics: tuple[str, ...] = TOPICS
 
-    def __init__(self, connect: Callable[[], Client], positions: Positions) -> None:
-        self._connect, self._positions = connect, positions
+    def __init__(self, connect: Callable[[], Client], progress: Progress) -> None:
+        self._connect, self._progress = connect, progress
         self._client: Client | None = None
+        self._contexts: dict[str, InsertContext] = {}
+        self._workers = ThreadPoolExecutor(PARALLEL, thread_name_prefix="insert")
 
     def write(self, records: Sequence[Record]) -> None:
-        """Insert the rows of these records and move the watermarks. Raises Backpressure while ClickHouse is away."""
+        """Insert the rows of these records. Raises Backpressure while ClickHouse is away, Poison for what it refuses."""
         tables: dict[str, list[Row]] = defaultdict(list)
-        marks: dict[tuple[str, int], Record] = {}
         for record in records:
-            marks[record.topic, record.partition] = record
             if record.event is not None:
-                for table, row in rows_of(record.event, record.recorded_at):
+                for table, row in _rows(record):
                     tables[table].append(row)
-        tables["watermark_parts"] = [
-            {"topic": topic, "partition": number, "next_offset": record.offset + 1, "complete_to": record.recorded_at}
-            for (topic, number), record in marks.items()
-        ]
         self._insert(tables)
 
     def idle(self) -> None:
-        """Nothing came: what has been read to its end is complete up to now."""
-        now = datetime.now(UTC)
-        rows = [
-            {"topic": topic, "partition": number, "next_offset": offset, "complete_to": now}
-            for (topic, number), (offset, end) in self._positions().items()
-            if 0 <= end <= offset
-        ]
-        if rows:
-            self._insert({"watermark_parts": rows})
+        """Tell how far we are, if that has changed. Raises Backpressure."""
+        marks = self._progress.news()
+        if marks:
+            self._insert({"watermark_parts": [asdict(mark) for mark in marks]})
+            self._progress.told()
 
-    def _insert(self, tables: dict[str, list[Row]]) -> None:
+    def _insert(self, tables: Mapping[str, list[Row]]) -> None:
+        """Insert into all these tables; when this returns or raises, no insert is running any more."""
         try:
-            if self._client is None:
-                self._client = self._connect()
-            for table, rows in tables.items():
-                columns = list(rows[0])
-                data: list[Sequence[Any]] = [[row[column] for row in rows] for column in columns]
-                self._client.insert(table, data, column_names=columns, column_oriented=True)
-        except (Error, OSError, MissingPrerequisite) as error:
-            if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
-                raise  # ClickHouse understood and refused: a fault of ours, not of the moment
-            log.warning("clickhouse_away", reason=str(error)[:300])
-            self._client = None
-            raise Backpressure(RETRY_SECONDS) from None
+            client = self._client = self._client or self._connect()
+            running = [self._workers.submit(self._put, client, table, rows) for table, rows in list(tables.items())[1:]]
+            try:
+                for table, rows in list(tables.items())[:1]:
+                    self._put(client, table, rows)
+            finally:
+                failures = [failure for one in running if (failure := one.exception()) is not None]
+            for failure in failures:
+                raise failure
+        except Exception as error:
+            self._contexts.clear()  # the table may have another shape by now
+            verdict = judge(error)
+            if isinstance(verdict, Backpressure):
+                log.warning("clickhouse_away", reason=str(error)[:300])
+                self._forget()
+            if verdict is error:
+                raise
+            raise verdict from None
+
+    def _put(self, client: Client, table: str, rows: list[Row]) -> None:
+        columns = list(rows[0])
+        context = self._contexts.get(table)
+        if context is None or context.column_names != columns:
+            context = self._contexts[table] = client.create_insert_context(table, columns, column_oriented=True)
+        data: list[Sequence[Any]] = [[row[column] for row in rows] for column in columns]
+        client.insert(data=data, context=context)
+
+    def _forget(self) -> None:
+        if self._client is not None:
+            with suppress(Exception):
+                self._client.close()
+        self._client = None
+
+
+def _rows(record: Record) -> list[tuple[str, Row]]:
+    try:
+        return rows_of(record.event, record.recorded_at) if record.event is not None else []
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+        raise Poison(f"no row can be made of it: {type(error).__name__}: {error}") from None
+
+
+def judge(error: Exception) -> Exception:
+    """What an error of an insert means: Backpressure (later), Poison (a row is bad), or the error itself (the installation is at fault)."""
+    code = getattr(error, "code", None)
+    if isinstance(error, MissingPrerequisite | OSError) or (code in BUSY and MANY_PARTITIONS not in str(error)):
+        return Backpressure(RETRY_SECONDS)
+    if code in FAULTY or isinstance(error, MemoryError | ProgrammingError):
+        return error
+    if code is None and isinstance(error, Error) and not isinstance(error, DataError):
+        return Backpressure(RETRY_SECONDS)  # no answer of ClickHouse's own: the network, or something between
+    return Poison(f"ClickHouse refuses it: {str(error)[:1500]}")

@@ -1,118 +1,153 @@
 """Moves records from topics into a sink: batches that are contiguous in every partition, offsets committed after the write.
 
 A crash between write and commit writes a batch twice; the sink's rows are keyed so that this changes nothing. A sink that can't
-take more now pauses the partitions; polling goes on, so that the group stays as it is.
+take more now pauses the partitions; polling goes on, so that the group stays as it is. A record that can't be decoded, or that the
+sink can never write, goes to its DLQ; the rest of its batch is written.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from threading import Event as Flag
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from consumers.archive.intake import Batch, Intake
+from consumers.archive.letters import DeadLetters
+from consumers.archive.progress import Progress
 from consumers.archive.sink import Sink
-from infra.core.errors import Backpressure
+from infra.core.errors import Backpressure, Poison
 from infra.core.ports import Ready, Record
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
-from infra.kafka.client import consumer_config, key_of, prefixed, producer_config, value_of
-from infra.kafka.deadletters import Fuse, FuseBlown, dead_letter
+from infra.kafka.client import connection, consumer_config, key_of, prefixed, value_of
+from infra.kafka.deadletters import Fuse, FuseBlown
 from infra.kafka.timestamps import recorded_at
 from schemas.codec import Codec, UndecodableError
 
 log = structlog.get_logger()
-WAIT_SECONDS = 0.5
-IDLE_SECONDS = 15.0
+UPKEEP_SECONDS, LAG_SECONDS, COMPARE_SECONDS = 1.0, 5.0, 15.0
+# One insert may hang as long as its client waits (300 s); that must not throw us out of the group.
+MAX_POLL_MS = 900_000
 
 
 class Pump:
     """One sink, one consumer group."""
 
-    def __init__(self, settings: Settings, sink: Sink, group: str, codec: Codec) -> None:
-        self._settings, self._sink, self._codec = settings, sink, codec
+    def __init__(self, settings: Settings, sink: Sink, group: str, codec: Codec, progress: Progress) -> None:
+        self._sink, self._codec, self._progress = sink, codec, progress
         self._topics = {prefixed(settings, topic): topic for topic in sink.topics}
-        self._consumer = Consumer(consumer_config(settings, group))
-        self._dead = Producer(producer_config(settings))
+        over = {"enable.partition.eof": True, "max.poll.interval.ms": MAX_POLL_MS}
+        self._consumer = Consumer(consumer_config(settings, group, **over))
+        self._intake = Intake(self._consumer, self._topics, settings.archiver)
+        self._admin = AdminClient(connection(settings))
+        self._letters = DeadLetters(settings)
         self._meter, self._fuse = Meter(group), Fuse()
-        self._idle_due = self._lag_due = 0.0
+        self._upkeep_due = self._lag_due = self._compare_due = 0.0
 
     def run(self, stop: Flag, ready: Ready) -> None:
         """Move records until `stop` is set. Raises FuseBlown when most records are bad, KafkaException when Kafka refuses."""
-        self._consumer.subscribe(list(self._topics), on_assign=lambda *_: ready())
+
+        def take(_: Consumer, places: list[TopicPartition]) -> None:
+            self._progress.take(map(self._intake.place, places))
+            ready()
+
+        def drop(_: Consumer, places: list[TopicPartition]) -> None:
+            self._progress.drop(map(self._intake.place, places))
+
+        self._consumer.subscribe(list(self._topics), on_assign=take, on_revoke=drop, on_lost=drop)
         try:
             while not stop.is_set():
-                batch = self._gather()
-                if batch:
-                    self._write(batch, stop)
-                elif time.monotonic() > self._idle_due:
-                    self._idle_due = time.monotonic() + IDLE_SECONDS
-                    self._at_rest()
-                self._tell()
+                batch = self._intake.gather()
+                self._meter.beat()
+                if batch.messages and not self._write(batch, stop):
+                    return  # nothing of it is committed: it comes again
+                for place, offset in batch.ends.items():
+                    self._progress.at_end(place, offset)
+                self._upkeep()
         finally:
             self._consumer.close()
 
-    def positions(self) -> dict[tuple[str, int], tuple[int, int]]:
-        """Where this worker is: (topic, partition) → (next offset, end of the partition as last heard)."""
-        found = {}
-        for place in self._consumer.position(self._consumer.assignment()):
-            _, high = self._consumer.get_watermark_offsets(place, cached=True)
-            found[self._topics[place.topic], place.partition] = (place.offset, high)
-        return found
+    def _write(self, batch: Batch, stop: Flag) -> bool:
+        """Write a batch and commit it; False when it was stopped before that."""
+        begun = time.monotonic()
+        pairs = [(message, record) for message in batch.messages if (record := self._decoded(message)) is not None]
+        if not self._deliver(pairs, stop):
+            return False
+        self._letters.flush()
+        last = {self._intake.place(message): message for message in batch.messages}
+        for place, message in last.items():
+            self._progress.written(place, (message.offset() or 0) + 1, recorded_at(message))
+        self._commit(list(last.values()))
+        self._intake.pace.wrote(begun, time.monotonic())
+        if self._fuse.blown():
+            raise _blown()
+        return True
 
-    def _gather(self) -> list[Message]:
-        first = self._consumer.poll(WAIT_SECONDS)
-        self._meter.beat()
-        if first is None:
-            return []
-        found = [first, *self._consumer.consume(self._settings.archiver.batch_rows - 1, self._settings.archiver.flush_ms / 1000)]
-        return [message for message in found if self._sound(message)]
+    def _deliver(self, pairs: Sequence[tuple[Message, Record]], stop: Flag) -> bool:
+        """Hand records to the sink, in halves where it refuses them, so that a bad one is found and set aside."""
+        todo = [pairs] if pairs else []
+        while todo:
+            part = todo.pop()
+            try:
+                if not self._hand_over([record for _, record in part], stop):
+                    return False
+                self._meter.emitted(len(part))
+            except Poison as error:
+                middle = len(part) // 2
+                if middle:
+                    todo += [part[middle:], part[:middle]]
+                else:
+                    self._set_aside(part[0][0], error)
+                self._intake.breathe(0.0)
+                self._meter.beat()
+        return True
 
-    def _sound(self, message: Message) -> bool:
-        error = message.error()
-        if error is None:
-            return True
-        if error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
-            raise KafkaException(error)
-        log.warning("consumer_error", reason=error.str())
-        return False
-
-    def _write(self, batch: Sequence[Message], stop: Flag) -> None:
-        records = [record for message in batch if (record := self._decoded(message)) is not None]
-        self._dead.flush(30.0)
-        while records:
+    def _hand_over(self, records: Sequence[Record], stop: Flag) -> bool:
+        while not stop.is_set():
             try:
                 self._sink.write(records)
-                break
             except Backpressure as pause:
-                log.warning("sink_holds", sink=self._sink.name, retry_after=pause.retry_after)
-                self._meter.error(f"{self._sink.name} takes nothing now")
-                if not self._wait(pause.retry_after, stop):
-                    return  # nothing is committed: the batch comes again
-        offsets: dict[tuple[str, int], int] = {}
-        for message in batch:
-            offsets[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
-        self._commit([TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()])
-        self._meter.emitted(len(records))
-        if self._fuse.blown():
-            raise FuseBlown("Most records that the archiver read lately were bad; it stopped.", "See 'driftline dlq list'.")
+                self._hold(pause, stop)
+            else:
+                return True
+        return False
 
-    def _commit(self, offsets: list[TopicPartition]) -> None:
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            log.warning("commit_failed", reason=str(error))  # a rebalance came between: whoever owns it now writes it again
-
-    def _wait(self, seconds: float, stop: Flag) -> bool:
-        self._consumer.pause(self._consumer.assignment())
-        until = time.monotonic() + seconds
+    def _hold(self, pause: Backpressure, stop: Flag) -> None:
+        log.warning("sink_holds", sink=self._sink.name, retry_after=pause.retry_after)
+        self._meter.error(f"{self._sink.name} takes nothing now")
+        until = time.monotonic() + pause.retry_after
         while time.monotonic() < until and not stop.is_set():
-            self._consumer.poll(0.2)
+            self._intake.breathe(0.2)
             self._meter.beat()
-        self._consumer.resume(self._consumer.assignment())
-        return not stop.is_set()
+
+    def _set_aside(self, message: Message, error: Poison) -> None:
+        self._letters.add(message, self._topics[message.topic() or ""], error)
+        self._fuse.note(bad=True)
+        self._meter.discarded("insert")
+        self._meter.error(error.reason)
+        if self._fuse.blown():
+            self._letters.flush()
+            raise _blown()
+
+    def _commit(self, last: Sequence[Message]) -> None:
+        """Commit behind these messages. What was taken from us meanwhile is its new owner's, who writes it again."""
+        ours = {(one.topic, one.partition) for one in self._consumer.assignment()}
+        offsets = [
+            TopicPartition(one.topic() or "", one.partition() or 0, (one.offset() or 0) + 1)
+            for one in last
+            if (one.topic(), one.partition()) in ours
+        ]
+        try:
+            if offsets:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            log.warning("commit_failed", reason=str(error))
 
     def _decoded(self, message: Message) -> Record | None:
         topic = self._topics[message.topic() or ""]
@@ -121,20 +156,41 @@ class Pump:
             value = value_of(message)
             event = None if value is None else self._codec.decode(topic, value)
         except UndecodableError as error:
-            dead_letter(self._dead, self._settings, message, topic, error)
+            self._letters.add(message, topic, error)
             self._fuse.note(bad=True)
             self._meter.discarded("decode")
             return None
         self._fuse.note(bad=False)
         return Record(topic, message.partition() or 0, message.offset() or 0, recorded_at(message), key_of(message), event)
 
-    def _at_rest(self) -> None:
-        try:
-            self._sink.idle()
-        except Backpressure as pause:
-            log.warning("sink_holds", sink=self._sink.name, retry_after=pause.retry_after)
+    def _upkeep(self) -> None:
+        now = time.monotonic()
+        if now >= self._compare_due:
+            self._compare_due = now + COMPARE_SECONDS
+            self._compare()
+        if now >= self._upkeep_due:
+            self._upkeep_due = now + UPKEEP_SECONDS
+            try:
+                self._sink.idle()
+            except Backpressure as pause:
+                log.warning("sink_holds", sink=self._sink.name, retry_after=pause.retry_after)
+        if now >= self._lag_due:
+            self._lag_due = now + LAG_SECONDS
+            ends = {
+                self._intake.place(one): self._consumer.get_watermark_offsets(one, cached=True)[1] for one in self._consumer.assignment()
+            }
+            self._meter.lag(self._progress.left(ends))
 
-    def _tell(self) -> None:
-        if time.monotonic() > self._lag_due:
-            self._lag_due = time.monotonic() + 5
-            self._meter.lag(sum(max(0, high - offset) for offset, high in self.positions().values() if offset >= 0))
+    def _compare(self) -> None:
+        """Ask Kafka where all our partitions end: one request a broker."""
+        asked_at = datetime.now(UTC)
+        places = self._consumer.assignment()
+        try:
+            asked = self._admin.list_offsets({one: OffsetSpec.latest() for one in places}, request_timeout=5.0) if places else {}
+            self._progress.compare({self._intake.place(one): answer.result(10.0).offset for one, answer in asked.items()}, asked_at)
+        except (KafkaException, TimeoutError) as error:
+            log.warning("ends_unknown", reason=str(error))
+
+
+def _blown() -> FuseBlown:
+    return FuseBlown("Most records that the archiver read lately were bad; it stopped.", "See 'driftline dlq list'.")

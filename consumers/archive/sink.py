@@ -1,9 +1,8 @@
 """What a sink is, and the sinks of other packages.
 
-A sink is a class with a `name`, the `topics` it reads, and `write(records)`, which returns when the records are safe; writing
-some twice must change nothing. A package adds one through the entry-point group `driftline.sinks` (a callable that takes the
-settings); it then runs inside the archiver role with a consumer group of its own. Raise Backpressure to be called again later with
-the same records.
+A sink is a class with a `name`, the `topics` it reads, `write(records)`, which returns when the records are safe (writing some
+twice must change nothing), and `idle()`. A package adds one through the entry-point group `driftline.sinks` (a callable that takes
+the settings); it then runs inside the archiver role, in a thread and with a consumer group of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +11,12 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import Protocol
 
+import structlog
+
 from infra.core.ports import Record
 from infra.core.settings import Settings
 
+log = structlog.get_logger()
 GROUP = "driftline.sinks"
 
 
@@ -25,13 +27,24 @@ class Sink(Protocol):
     topics: tuple[str, ...]
 
     def write(self, records: Sequence[Record]) -> None:
-        """Make these records safe. Raises Backpressure if that is not possible now."""
+        """Make these records safe.
+
+        Raises Backpressure to be called again later with the same records, and Poison if one of them can never be written: smaller
+        parts of the batch are then tried, until the bad record is alone and goes to its DLQ with the reason.
+        """
 
     def idle(self) -> None:
-        """Nothing came for a while; called a few times a minute."""
+        """For upkeep: called between batches, at most once a second, also when nothing comes."""
 
 
 def outside_sinks(settings: Settings) -> list[Sink]:
-    """The sinks that other installed packages add."""
-    found: list[Sink] = [entry.load()(settings) for entry in entry_points(group=GROUP)]
-    return found
+    """The sinks that other installed packages add. One that can't be made is left out, and logged; so is a name that is taken."""
+    found: dict[str, Sink] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            sink: Sink = entry.load()(settings)
+            if found.setdefault(sink.name, sink) is not sink:
+                log.error("sink_name_taken", sink=sink.name, entry=entry.value)
+        except Exception:
+            log.exception("sink_unusable", entry=entry.value)
+    return list(found.values())

@@ -1,6 +1,7 @@
-"""The command `driftline`, grouped by noun. Each group is a module under `infra/app/commands`.
+"""The command `driftline`, grouped by noun. Each group is a module under `infra/app/commands`, imported only when it is asked for.
 
-Exit codes: 0 done, 2 bad input, 3 a prerequisite is missing, 4 the pipeline refused, 1 anything else (a role whose fuse blew: 5).
+Exit codes: 0 done, 2 bad input, 3 a prerequisite is missing, 4 the pipeline refused, 1 anything else (a role whose fuse blew: 5),
+130 interrupted by Ctrl-C. Where Ctrl-C is the way to end a command (`up`, `run`, `lab up`, `findings list --follow`) it ends with 0.
 """
 
 from __future__ import annotations
@@ -11,27 +12,36 @@ from importlib.metadata import version
 
 import typer
 
-from infra.app.output import err
-from infra.core.errors import DriftlineError
+from infra.core.errors import BadInput, DriftlineError
 
-# Groups are attached as sub-commands of their noun; an empty noun attaches the commands at the top.
-GROUPS: tuple[tuple[str, str], ...] = (
-    ("", "infra.app.commands.pipeline"),
-    ("", "infra.app.commands.machine"),
-    ("", "infra.app.commands.queries"),
-    ("grant", "infra.app.commands.grants"),
-    ("campaign", "infra.app.commands.campaigns"),
-    ("targets", "infra.app.commands.targets"),
-    ("findings", "infra.app.commands.findings"),
-    ("inventory", "infra.app.commands.inventory"),
-    ("topics", "infra.app.commands.topics"),
-    ("dlq", "infra.app.commands.dlq"),
-    ("lab", "infra.app.commands.lab"),
-)
+# What may stand first on the command line, and the module that holds it: importing them all would take each role a second more.
+COMMANDS: dict[str, str] = {
+    "up": "pipeline",
+    "status": "pipeline",
+    "run": "running",
+    "doctor": "machine",
+    "config": "machine",
+    "demo": "machine",
+    "query": "queries",
+    "agents": "queries",
+    "freeze": "orders",
+    "resume": "orders",
+}
+NOUNS: dict[str, str] = {
+    "grant": "grants",
+    "campaign": "campaigns",
+    "targets": "targets",
+    "findings": "findings",
+    "inventory": "inventory",
+    "topics": "topics",
+    "dlq": "dlq",
+    "lab": "lab",
+}
+PACKAGE = "infra.app.commands"
 
 
-def build() -> typer.Typer:
-    """The whole command tree."""
+def build(word: str | None = None) -> typer.Typer:
+    """The command tree; only the branch of `word` if it is a command, else all of it (help, completion, a mistyped word)."""
     app = typer.Typer(
         name="driftline",
         help="Continuous network discovery and exposure ranking, for networks that you are authorised to probe.",
@@ -41,30 +51,63 @@ def build() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback(invoke_without_command=True)(_root)
-    for noun, module in GROUPS:
-        group: typer.Typer = importlib.import_module(module).app
-        if noun:
-            app.add_typer(group, name=noun)
-        else:
-            app.registered_commands.extend(group.registered_commands)
+    known = {*COMMANDS, *NOUNS}
+    wanted = {word} & known or (set() if word == "--version" else known)
+    for module in dict.fromkeys(module for name, module in COMMANDS.items() if name in wanted):
+        app.registered_commands.extend(_group(module).registered_commands)
+    for noun, module in NOUNS.items():
+        if noun in wanted:
+            app.add_typer(_group(module), name=noun)
     return app
+
+
+def _group(module: str) -> typer.Typer:
+    group: typer.Typer = importlib.import_module(f"{PACKAGE}.{module}").app
+    return group
 
 
 def _root(show_version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if show_version:
         sys.stdout.write(f"driftline {version('driftline')}\n")
         raise typer.Exit
+    from infra.core.logs import configure_logs
+    from infra.core.settings import TelemetrySettings
+
+    configure_logs(TelemetrySettings(log_level="warning"))  # to standard error: standard output is for results
 
 
 def main() -> None:
     """Run the command; errors for people go to standard error, each with its exit code."""
     try:
-        build()(standalone_mode=True)
+        build(sys.argv[1] if len(sys.argv) > 1 else None)(standalone_mode=True)
     except DriftlineError as error:
-        err().print(f"error: {error}", markup=False, style="red")
-        sys.exit(error.exit_code)
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        _fail(DriftlineError(f"This machine refuses: {error}."))
+    except ValueError as error:
+        if not _is_settings_error(error):
+            raise
+        _fail(BadInput(f"The settings can't be read: {str(error).strip().splitlines()[0]}.", "Mend the environment or driftline.toml."))
+
+
+def _is_settings_error(error: ValueError) -> bool:
+    """Whether settings could not even be parsed: a variable that must be JSON, a file that is no TOML."""
+    import tomllib
+
+    from pydantic_settings import SettingsError
+
+    return isinstance(error, SettingsError | tomllib.TOMLDecodeError)
+
+
+def _fail(error: DriftlineError) -> None:
+    from infra.app.output import tell
+
+    tell(f"error: {error}", style="red")
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,18 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from infra.app.roles import MODULES
+from infra.app.runfolder import is_running
 from infra.core.errors import DriftlineError
 from infra.core.settings import Settings
+from infra.core.trust import load_signers
 from infra.local import jars, packages
 from infra.local.java import find_java
 from infra.local.lab.network import trial
@@ -44,6 +49,10 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield _jars(settings)
     else:
         yield _reachable("kafka", settings.kafka.bootstrap.split(",")[0], "DRIFTLINE_KAFKA__BOOTSTRAP")
+    if settings.clickhouse.dsn is not None:
+        yield _reachable("clickhouse", _address(settings.clickhouse.dsn.get_secret_value(), 8123), "DRIFTLINE_CLICKHOUSE__DSN")
+    if settings.registry.url is not None:
+        yield _reachable("registry", _address(settings.registry.url, 8081), "DRIFTLINE_REGISTRY__URL")
     yield from _ports(settings)
     yield _programs("probe programs", packages.PROBES, "service versions and paths are not looked up")
     yield _programs("lab programs", packages.LAB, "the demo uses loopback services instead of the lab")
@@ -103,23 +112,43 @@ def _ports(settings: Settings) -> Iterator[Check]:
     wanted = {"DRIFTLINE_STORE__PORT": settings.store.port}
     if settings.kafka.bootstrap is None:
         wanted |= {"DRIFTLINE_BROKER__PORT": settings.broker.port, "DRIFTLINE_BROKER__CONTROLLER_PORT": settings.broker.controller_port}
-    if (settings.data_dir / "run" / "processes.json").exists():
-        return  # Driftline runs here: it is who holds them
+    if is_running(settings):
+        yield Check("ports", True, "held by the Driftline that runs with this data folder")
+        return
     for name, port in wanted.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-                yield Check(f"port {port}", True, "free")
-            except OSError:
-                yield Check(f"port {port}", False, "in use", f"Set {name} to another port.")
+        free = _is_free(port)
+        yield Check(f"port {port}", free, "free" if free else "in use", "" if free else f"Set {name} to another port.")
+    first = settings.telemetry.port_base + settings.slot * len(MODULES)
+    taken = [str(port) for port in range(first, first + len(MODULES)) if not _is_free(port)]
+    fix = "Set DRIFTLINE_TELEMETRY__PORT_BASE to another port; health and metrics take ten from there on." if taken else ""
+    found = f"in use: {', '.join(taken)}" if taken else "free"
+    yield Check(f"ports {first}-{first + len(MODULES) - 1}", not taken, found, fix)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
+def _address(url: str, port: int) -> str:
+    """host:port of a URL, without the password that may be in it."""
+    parts = urlsplit(url)
+    try:
+        return f"{parts.hostname}:{parts.port or port}"
+    except ValueError:
+        return parts.hostname or "?"
 
 
 def _reachable(name: str, address: str, setting: str) -> Check:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=3.0).close()
-    except (OSError, ValueError) as error:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=3.0).close()
+    except (OSError, ValueError, OverflowError) as error:
         return Check(name, False, f"{address}: {error}", f"Check {setting}.")
     return Check(name, True, f"{address} answers")
 
@@ -132,7 +161,11 @@ def _programs(name: str, wanted: dict[str, str], without: str) -> Check:
 
     def mend() -> None:
         environment = {**packages.environment(), "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *absent], check=True, env=environment)
+        install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *absent]
+        # What apt says goes to standard error: standard output is for the result.
+        if subprocess.run(install, check=False, env=environment, stdout=sys.stderr).returncode:
+            subprocess.run(["apt-get", "update", "-q"], check=True, env=environment, stdout=sys.stderr)
+            subprocess.run(install, check=True, env=environment, stdout=sys.stderr)
 
     fix = f"As root: apt-get install {' '.join(absent)}. Without them {without}."
     return Check(name, False, f"missing: {', '.join(absent)}", fix, needed=False, mend=mend if root else None)
@@ -155,10 +188,12 @@ def _namespaces() -> Check:
 
 
 def _signers(settings: Settings) -> Check:
-    file = settings.scope.signers_file or settings.data_dir / "signers.toml"
-    ok = bool(settings.scope.signers) or file.exists()
-    fix = "" if ok else "'driftline grant keygen --network …' makes a key; without a signer nothing may be probed."
-    return Check("signers", ok, str(file) if ok else "nobody may sign grants yet", fix, needed=False)
+    try:
+        names = [one.name for one in load_signers(settings)]
+    except DriftlineError as error:
+        return Check("signers", False, error.message, error.fix)
+    fix = "" if names else "'driftline grant keygen --network …' makes a key; without a signer nothing may be probed."
+    return Check("signers", bool(names), ", ".join(names) or "nobody may sign grants yet", fix, needed=False)
 
 
 def _nearest(folder: Path) -> Path:

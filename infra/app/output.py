@@ -1,16 +1,22 @@
-"""How commands print: tables for people, one JSON document or JSON lines for programs, logs and progress on standard error."""
+"""How commands print: tables for people, one JSON document or JSON lines for programs, logs and progress on standard error.
+
+Whatever a scanned host, a stranger's record or a server said is printed as plain text: no markup, no control characters.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape as without_markup
 from rich.table import Table
+from rich.text import Text
 
 BARS = "▁▂▃▄▅▆▇█"
 RANK_STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "cyan", "info": "dim"}
@@ -26,9 +32,18 @@ def out() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
+def tell(text: str, style: str | None = None) -> None:
+    """One note or error on standard error, as plain text; long lines are the terminal's to wrap, so that they can be copied."""
+    err().print(plain(text), markup=False, emoji=False, soft_wrap=True, style=style)
+
+
 def to_json(value: object) -> str:
-    """JSON text with times in ISO form and models as objects."""
-    return json.dumps(value, default=_plain, ensure_ascii=False)
+    """JSON text with times in ISO form and models as objects; what no terminal should get raw is escaped, NaN is null."""
+    try:
+        text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), default=_plain, ensure_ascii=False, allow_nan=False)
+    return text if text.isprintable() else "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 
 
 def print_json(value: object) -> None:
@@ -44,14 +59,22 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, A
         print_json(found)
         return
     if not found:
-        err().print(empty)
+        tell(empty)
         return
     table = Table(title=title, title_justify="left", header_style="bold", expand=False)
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        table.add_column(Text(plain(column.replace("_", " "))), overflow="fold")
     for row in found:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
     out().print(table)
+
+
+def print_fields(title: str, document: Mapping[str, Any], as_json: bool) -> None:
+    """One thing whole: a JSON object, or a table of field and content."""
+    if as_json:
+        print_json(document)
+        return
+    print_rows(title, ("field", "content"), [{"field": name, "content": value} for name, value in document.items()], False, "")
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -60,29 +83,47 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(BARS[min(7, int(value / top * 7.999))] if top else BARS[0] for value in values)
 
 
-def _cell(column: str, value: object) -> str:
+def plain(text: str) -> str:
+    """Text without control characters, which could move the cursor, recolour or retitle a terminal, or turn its writing around."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "·" for sign in text)
+
+
+def escape(text: str) -> str:
+    """Text from outside, to be put into a string of rich's markup."""
+    return without_markup(plain(text))
+
+
+def _cell(column: str, value: object) -> Text:
+    """A cell is Text, never markup."""
+    return Text(plain(_said(value)), style=RANK_STYLES.get(str(value), "") if column == "rank" else "")
+
+
+def _said(value: object) -> str:
     if value is None:
         return ""
-    if column == "rank":
-        return f"[{RANK_STYLES.get(str(value), '')}]{value}[/]"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, float):
         return f"{value:.1f}"
     if isinstance(value, list | tuple):
-        return ", ".join(str(one) for one in value)
-    return escape(str(value))
-
-
-def escape(text: str) -> str:
-    """Text that may come from a hostile banner: no markup, no control characters."""
-    clean = "".join(sign if sign.isprintable() or sign == "\n" else "·" for sign in text)
-    return clean.replace("[", r"\[")
+        return ", ".join(_said(one) for one in value)
+    return str(value)
 
 
 def _plain(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    if isinstance(value, datetime):
+    if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     return str(value)
+
+
+def _finite(value: object) -> object:
+    """The same without NaN and infinity, which JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
+from typing import get_args
 
 import structlog
 
@@ -13,17 +15,17 @@ from infra.app.roles import Run, health_port, load_role
 from infra.core.errors import DriftlineError, MissingPrerequisite
 from infra.core.logs import configure_logs
 from infra.core.settings import Settings
-from infra.core.telemetry import TELEMETRY, serve
+from infra.core.telemetry import TELEMETRY, Stage, Telemetry, serve
 
 log = structlog.get_logger()
-DRAIN_SECONDS = 20.0
+DRAIN_SECONDS = 12.0
 
 
 def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[], None] = lambda: None) -> int:
     """Run these roles until SIGTERM or SIGINT; then drain. Returns the exit code: 0, or that of the first role that failed."""
     configure_logs(settings.telemetry, roles=",".join(names))
     runs = {name: load_role(name) for name in names}
-    TELEMETRY.roles.update(names)
+    declare_metrics(TELEMETRY, names)
     stop = threading.Event()
     _on_signal(stop)
     port = health_port(settings, names)
@@ -42,9 +44,22 @@ def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[],
             announced = True
             log.info("ready", port=port)
             announce()
+    deadline = time.monotonic() + DRAIN_SECONDS
     for worker in workers:
-        worker.join(DRAIN_SECONDS)
+        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.is_alive():
+            log.warning("role_not_drained", role=worker.name, after_seconds=DRAIN_SECONDS)
     return next((worker.exit_code for worker in workers if worker.exit_code), 0)
+
+
+def declare_metrics(telemetry: Telemetry, roles: tuple[str, ...]) -> None:
+    """Let every role show its four metrics from the start: a counter that is absent can't be told from a role that is."""
+    telemetry.roles.update(roles)
+    for role in roles:
+        for metric in (telemetry.received, telemetry.emitted, telemetry.lag):
+            metric.labels(role)
+        for stage in get_args(Stage):
+            telemetry.discarded.labels(role, stage)
 
 
 class _Worker(threading.Thread):

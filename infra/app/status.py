@@ -5,105 +5,135 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 from pydantic import BaseModel
 
+from infra.app.runfolder import read_notes
 from infra.core.settings import Settings
+
+Told = dict[str, dict[str, Any]]
 
 
 class PipelineStatus(BaseModel):
-    """One row a process: roles, state, memory (proportional set size), processor share, counters."""
+    """One row a role: its state, its process's memory (proportional set size) and processor share, counters, rates in records a second.
 
+    Roles that share a process have its memory and processor share in the first one's row.
+    """
+
+    running: bool
     rows: list[dict[str, Any]]
     memory_mb: float
     cpu_percent: float
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one process had used and what its roles told, at one moment."""
+
+    cpu: float
+    told: Told = field(default_factory=dict)
+    at: float = field(default_factory=time.monotonic)
+
+
 def pipeline_status(settings: Settings, seconds: float = 3.0) -> PipelineStatus:
-    """Look at every process of the pipeline, measuring its processor share for `seconds`."""
-    file = settings.data_dir / "run" / "processes.json"
-    if not file.exists():
-        return PipelineStatus(rows=[], memory_mb=0, cpu_percent=0, seconds=0)
-    document = json.loads(file.read_text())
-    entries = [{"roles": ["kafka"], "port": None, "pid": document["broker"], "restarts": 0}] if document["broker"] else []
-    entries += [{"roles": ["supervisor"], "port": None, "pid": document["supervisor"], "restarts": 0}, *document["members"]]
-    before = {entry["pid"]: _cpu(entry["pid"]) for entry in entries if entry["pid"]}
+    """Look at every process of the pipeline twice, `seconds` apart."""
+    notes = read_notes(settings)
+    if notes is None:
+        return PipelineStatus(running=False, rows=[], memory_mb=0, cpu_percent=0, seconds=0)
+    entries = [{"roles": ["supervisor"], "port": None, "pid": notes["supervisor"]}, *notes["members"]]
+    before = [_look(entry) for entry in entries]
     begun = time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - begun
     rows: list[dict[str, Any]] = []
     memory = cpu = 0.0
-    for entry in entries:
-        share = 100 * (_cpu(entry["pid"]) - before.get(entry["pid"], 0.0)) / took if entry["pid"] else 0.0
+    for entry, first in zip(entries, before, strict=True):
+        second = _look(entry)
+        share = 100 * max(0.0, second.cpu - first.cpu) / (second.at - first.at)
         held = _memory_mb(entry["pid"])
         memory, cpu = memory + held, cpu + share
-        rows += _rows(entry, held, share)
-    return PipelineStatus(rows=rows, memory_mb=round(memory, 1), cpu_percent=round(cpu, 2), seconds=round(took, 1))
+        found = [_row(entry, role, first, second) for role in entry["roles"]]
+        found[0] |= {"memory_mb": round(held, 1), "cpu_percent": round(share, 2)}
+        rows += found
+    return PipelineStatus(running=True, rows=rows, memory_mb=round(memory, 1), cpu_percent=round(cpu, 2), seconds=round(took, 1))
 
 
-def _rows(entry: dict[str, Any], held: float, share: float) -> list[dict[str, Any]]:
-    told = _told(entry["port"])
-    found = []
-    for number, role in enumerate(entry["roles"]):
-        word = told.get(role, {})
-        alive = entry["pid"] is not None and psutil.pid_exists(entry["pid"])
-        state = (
-            "stopped (fuse)"
-            if entry.get("given_up")
-            else "down"
-            if not alive
-            else "ready"
-            if word.get("ready", entry["port"] is None)
-            else "starting"
-        )
-        found.append(
-            {
-                "role": role,
-                "state": state,
-                "pid": entry["pid"],
-                "memory_mb": round(held, 1) if number == 0 else None,
-                "cpu_percent": round(share, 2) if number == 0 else None,
-                "received": _whole(word.get("received")),
-                "emitted": _whole(word.get("emitted")),
-                "lag": _whole(word.get("lag")),
-                "restarts": entry["restarts"],
-                "last_error": word.get("last_error", ""),
-            }
-        )
-    return found
+def _row(entry: dict[str, Any], role: str, first: _Look, second: _Look) -> dict[str, Any]:
+    word, earlier = second.told.get(role, {}), first.told.get(role, {})
+    return {
+        "role": role,
+        "state": _state(entry, word),
+        "pid": entry["pid"],
+        "memory_mb": None,
+        "cpu_percent": None,
+        "received": _whole(word.get("received")),
+        "emitted": _whole(word.get("emitted")),
+        "in_per_s": _rate("received", earlier, word, second.at - first.at),
+        "out_per_s": _rate("emitted", earlier, word, second.at - first.at),
+        "lag": _whole(word.get("lag")),
+        "restarts": entry.get("restarts", 0),
+        "last_error": word.get("last_error") or entry.get("last_error", ""),
+    }
+
+
+def _state(entry: dict[str, Any], word: dict[str, Any]) -> str:
+    if entry.get("given_up"):
+        return "stopped (fuse)"
+    if not _alive(entry["pid"]):
+        return "down"
+    if entry["port"] is None:
+        return "ready"
+    return "no answer" if not word else "ready" if word.get("ready") else "starting"
+
+
+def _rate(name: str, earlier: dict[str, Any], later: dict[str, Any], seconds: float) -> float | None:
+    """Records a second; None unless the same process answered twice."""
+    if name not in earlier or name not in later or later[name] < earlier[name]:
+        return None
+    return round(float(later[name] - earlier[name]) / seconds, 1)
 
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _told(port: int | None) -> dict[str, Any]:
+def _look(entry: dict[str, Any]) -> _Look:
+    return _Look(_cpu(entry["pid"]), _told(entry["port"]))
+
+
+def _told(port: int | None) -> Told:
     if port is None:
         return {}
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=2.0) as response:
-            roles: dict[str, Any] = json.load(response)["roles"]
+            roles: Told = json.load(response)["roles"]
             return roles
     except (OSError, ValueError, KeyError):
         return {}
 
 
+def _alive(pid: int | None) -> bool:
+    try:
+        return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def _cpu(pid: int | None) -> float:
     try:
-        times = psutil.Process(pid).cpu_times()
+        times = psutil.Process(pid).cpu_times() if pid is not None else None
     except psutil.Error:
         return 0.0
-    return float(times.user + times.system)
+    return float(times.user + times.system) if times else 0.0
 
 
 def _memory_mb(pid: int | None) -> float:
     """Proportional set size: pages shared between processes are counted once, divided among them."""
-    if pid is None:
-        return 0.0
     try:
-        return float(psutil.Process(pid).memory_full_info().pss) / 1e6
+        return float(psutil.Process(pid).memory_full_info().pss) / 1e6 if pid is not None else 0.0
     except psutil.Error:
         return 0.0

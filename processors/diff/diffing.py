@@ -156,7 +156,7 @@ def _compare(draft: Draft, service: ServiceState, new: ServiceObservation, table
         words = f"{where} changed ({', '.join(differs)}): {describe(old)} → {describe(merged)}"
         draft.tell(ChangeKind.SERVICE_CHANGED, words, service, before=old, after=merged)
     if swapped:
-        draft.tell(ChangeKind.CERTIFICATE_CHANGED, f"{where} presents another certificate", service, before=old, after=merged)
+        draft.tell(ChangeKind.CERTIFICATE_CHANGED, f"{where} presents another certificate{_named(merged)}", service, before=old, after=merged)
 
 
 def _fold_path(draft: Draft, seen: HostObservation) -> None:
@@ -212,3 +212,9 @@ def _stale(draft: Draft, now: datetime, settings: DifferSettings) -> None:
             words = f"{service.transport.value}/{service.port} was not seen for {settings.stale_hours} hours"
             draft.tell(ChangeKind.SERVICE_CLOSED, words, service, before=service.seen, at=due)
     draft.tell_down(f"it was not seen for {settings.stale_hours} hours", at=due)
+
+
+def _named(service: ServiceObservation) -> str:
+    """Which certificate a service presents, in words."""
+    certificate = service.tls.certificate if service.tls else None
+    return f": {certificate.subject}, valid until {certificate.not_after:%Y-%m-%d}" if certificate else ""

@@ -44,16 +44,16 @@ def partly(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     with Lab(folder, "dle-", 231) as lab:
         excluded = lab.plan.address4(3)
         pipeline.grant("partial", lab.networks(), exclusions=(f"{excluded}/32",), tcp_ports=PORTS)
-        asked = {
-            "everything": (lab.targets(), ()),
-            "ports": (lab.targets(), ("--ports", "22,80,6379,8080,11211")),
-            "excluded": ([excluded, f"{excluded}/32"], ("--ports", "443,8080")),
-            "ungranted": (["198.18.232.0/29", "192.0.2.231", lab.plan.link4(2)], ("--ports", "22,80")),
-            "another": (lab.targets(), ("--grant", "full")),
+        asked: dict[str, tuple[list[str], str | None, str | None]] = {
+            "everything": (lab.targets(), None, None),
+            "ports": (lab.targets(), "22,80,6379,8080,11211", None),
+            "excluded": ([excluded, f"{excluded}/32"], "443,8080", None),
+            "ungranted": (["198.18.232.0/29", "192.0.2.231", lab.plan.link4(2)], "22,80", None),
+            "another": (lab.targets(), None, "full"),
         }
         file = folder / "sent.pcap"
         with capturing(file, ELSEWHERE):
-            runs = {name: pipeline.push(f"scope-{name}", targets, *options) for name, (targets, options) in asked.items()}
+            runs = {name: pipeline.push(f"scope-{name}", *what) for name, what in asked.items()}
             for run in runs.values():
                 pipeline.scanned(run)
         yield PartlyGranted(lab, runs, sent(file))
@@ -137,7 +137,7 @@ def test_revoking_stops_the_packets_within_two_seconds(world: World, partly: Par
     pipeline.grant("brief", [f"{router}/32"])
     counter, file = LinkCounter(partly.lab.interface), tmp_path / "revoked.pcap"
     with capturing(file, [f"{router}/32"]):
-        run = pipeline.push("brief", [router], "--ports", "1-20000", "--grant", "brief")
+        run = pipeline.push("brief", [router], "1-20000", "brief")
         begun = counter.count()
         pipeline.until(lambda: counter.count() > begun + 100, 60, "packets of a long scan")
         pipeline.cli("grant", "revoke", "brief", "--reason", "a test", "--key", "brief")
@@ -157,6 +157,6 @@ def test_revoking_stops_the_packets_within_two_seconds(world: World, partly: Par
     halted = pipeline.rows("SELECT complete, stopped_reason FROM sweeps FINAL WHERE run_id = {r:String} AND NOT complete", r=run["run_id"])
     assert halted
     assert any("revoked" in row["stopped_reason"] for row in halted)
-    again = pipeline.push("brief-again", [router], "--ports", "22", "--grant", "brief")
+    again = pipeline.push("brief-again", [router], "22", "brief")
     assert again["units"] == 0
     assert "revoked" in again["refused_reasons"][0]

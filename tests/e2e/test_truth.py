@@ -48,9 +48,9 @@ def test_every_service_of_the_lab_and_no_other_is_in_clickhouse(world: World) ->
 
 
 def test_the_first_look_tells_of_nothing_but_what_was_opened(world: World) -> None:
-    opened = {(row["address"], row["port"]) for row in world.first.changes if row["kind"] == "opened"}
+    opened = {(row["address"], row["port"]) for row in world.first.changes if row["kind"] == "service_opened"}
     assert opened == {(one.address, one.port) for one in world.first.truth}
-    assert {row["kind"] for row in world.first.changes} <= {"opened", "host_up", "path_changed"}
+    assert {row["kind"] for row in world.first.changes} <= {"service_opened", "host_up"}
 
 
 def test_after_the_change_clickhouse_is_equal_to_the_lab_again(changed: Look) -> None:
@@ -59,7 +59,9 @@ def test_after_the_change_clickhouse_is_equal_to_the_lab_again(changed: Look) ->
 
 def test_the_change_is_told_as_what_it_was(world: World, changed: Look) -> None:
     before, after = ({(one.address, one.port): one for one in truth} for truth in (world.first.truth, changed.truth))
-    wanted = {("opened", *place) for place in after.keys() - before.keys()} | {("closed", *place) for place in before.keys() - after.keys()}
+    wanted = {("service_opened", *place) for place in after.keys() - before.keys()} | {
+        ("service_closed", *place) for place in before.keys() - after.keys()
+    }
     wanted |= {
         ("certificate_changed", *place)
         for place in before.keys() & after.keys()

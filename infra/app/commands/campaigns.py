@@ -6,11 +6,11 @@ from typing import Any
 
 import typer
 
-from infra.app.output import err, print_json, print_rows
-from infra.app.people import now, publisher
+from infra.app.output import print_fields, print_json, print_rows, tell
+from infra.app.people import now, publisher, read_table
 from infra.core.errors import BadInput
 from infra.core.settings import Settings, load_settings
-from infra.kafka.client import Publisher, read_table
+from infra.kafka.client import Publisher
 from producers.auditing import local_actor
 from producers.campaigns.running import CampaignForm, Office, Verb, create_campaign, list_campaigns, show_campaign, steer_campaign
 from producers.scheduler.due import next_slot
@@ -45,7 +45,7 @@ def create(
         campaign = create_campaign(form, _office(settings, outlet), now(), replace=replace)
     if as_json:
         print_json(campaign)
-    err().print(f"Campaign {campaign.campaign_id} is {campaign.state.value}: {len(campaign.targets)} targets, {kind.value}.")
+    tell(f"Campaign {campaign.campaign_id} is {campaign.state.value}: {len(campaign.targets)} targets, {kind.value}.")
 
 
 @app.command("list")
@@ -59,11 +59,7 @@ def list_all(as_json: bool = JSON) -> None:
 @app.command("show")
 def show(campaign_id: str, as_json: bool = JSON) -> None:
     """Show one campaign."""
-    row = _row(show_campaign(campaign_id, read_table(load_settings(), "campaigns")))
-    if as_json:
-        print_json(row)
-        return
-    print_rows(campaign_id, ("field", "content"), [{"field": name, "content": value} for name, value in row.items()], False, "")
+    print_fields(campaign_id, _row(show_campaign(campaign_id, read_table(load_settings(), "campaigns"))), as_json)
 
 
 @app.command("start")
@@ -88,7 +84,7 @@ def _steer(campaign_id: str, verb: Verb) -> None:
     settings = load_settings()
     with publisher(settings) as outlet:
         campaign = steer_campaign(campaign_id, verb, _office(settings, outlet), now())
-    err().print(f"Campaign {campaign.campaign_id} is {campaign.state.value}.")
+    tell(f"Campaign {campaign.campaign_id} is {campaign.state.value}.")
 
 
 def _office(settings: Settings, outlet: Publisher) -> Office:

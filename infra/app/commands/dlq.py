@@ -7,20 +7,26 @@ from dataclasses import asdict
 
 import typer
 
-from infra.app.output import err, print_json, print_rows
+from infra.app.output import print_fields, print_rows, tell
+from infra.app.people import require_kafka
 from infra.core.errors import BadInput
-from infra.core.settings import load_settings
+from infra.core.settings import Settings, load_settings
 from infra.kafka.deadreading import dead_letters, replay
 
 app = typer.Typer(help="Records that could not be handled: list, show, replay.", no_args_is_help=True)
+MOST = 1_000_000
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 
 @app.command("list")
-def list_letters(topic: str = typer.Argument(None, help="Only this topic's."), as_json: bool = JSON) -> None:
-    """Show every dead letter: where it came from, why it was set aside."""
+def list_letters(
+    topic: str = typer.Argument(None, help="Only this topic's."),
+    limit: int = typer.Option(1000, "--limit", min=1, help="The newest so many."),
+    as_json: bool = JSON,
+) -> None:
+    """Show dead letters, the newest first: where each came from, why it was set aside."""
     rows = []
-    for letter in dead_letters(load_settings(), topic):
+    for letter in dead_letters(_settings(), topic, limit):
         row = asdict(letter)
         row["value"] = base64.b64encode(letter.value).decode()
         rows.append(row)
@@ -31,14 +37,10 @@ def list_letters(topic: str = typer.Argument(None, help="Only this topic's."), a
 def show(reference: str = typer.Argument(help="topic:partition:offset, as 'list' prints it."), as_json: bool = JSON) -> None:
     """Show one dead letter whole, its bytes in hexadecimal."""
     topic = reference.split(":")[0]
-    letter = next((one for one in dead_letters(load_settings(), topic) if one.reference == reference), None)
+    letter = next((one for one in dead_letters(_settings(), topic, MOST) if one.reference == reference), None)
     if letter is None:
         raise BadInput(f"There is no dead letter {reference}.", "See 'driftline dlq list'.")
-    document = {**asdict(letter), "value": letter.value.hex(" ")}
-    if as_json:
-        print_json(document)
-        return
-    print_rows(reference, ("field", "content"), [{"field": key, "content": value} for key, value in document.items()], False, "")
+    print_fields(reference, {**asdict(letter), "value": letter.value.hex(" ")}, as_json)
 
 
 @app.command("replay")
@@ -47,5 +49,11 @@ def replay_letters(
     limit: int = typer.Option(1000, "--limit", min=1, help="At most so many."),
 ) -> None:
     """Put dead letters back on their topic, each once; those that are still bad come back to the DLQ."""
-    count = replay(load_settings(), topic, limit)
-    err().print(f"{count} records went back to {topic}.")
+    count = replay(_settings(), topic, limit)
+    tell(f"{count} records went back to {topic}.")
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    require_kafka(settings)
+    return settings

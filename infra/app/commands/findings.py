@@ -6,18 +6,16 @@ import re
 from typing import Any
 
 import typer
-from confluent_kafka import Consumer, TopicPartition
 
+from infra.app.commands.following import NONE, follow
 from infra.app.commands.queries import ask
-from infra.app.output import RANK_STYLES, err, escape, out, print_json, print_rows
+from infra.app.output import RANK_STYLES, escape, out, print_json, print_rows, tell
 from infra.app.people import now, publisher, write
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
-from infra.kafka.client import consumer_config, prefixed, value_of
 from producers.auditing import local_actor
 from producers.grants.wording import parse_expiry
-from schemas.codec import Codec
-from schemas.events.findings import Decision, DecisionKind, Finding
+from schemas.events.findings import Decision, DecisionKind
 from schemas.ids import content_id
 
 app = typer.Typer(help="Risk-ranked findings: list, show, decide.", no_args_is_help=True)
@@ -29,19 +27,18 @@ FOR = typer.Option(None, "--for", help="Until when, e.g. 30d, 12h or 2027-01-31;
 @app.command("list")
 def list_findings(
     everything: bool = typer.Option(False, "--all", help="Also those that are resolved, accepted or suppressed."),
-    follow: bool = typer.Option(False, "--follow", "-f", help="Then print each finding as it changes, until Ctrl-C."),
+    follow_on: bool = typer.Option(False, "--follow", "-f", help="Then print each finding as it changes, until Ctrl-C; JSON as lines."),
     as_json: bool = JSON,
 ) -> None:
     """Show findings, worst first."""
+    if follow_on:
+        follow(load_settings(), everything, as_json)
+        return
     where = "" if everything else "WHERE status = 'open'"
     columns, rows = ask(
         f"SELECT rank, risk, title, places, status, owner, first_seen, finding_id FROM findings FINAL {where} ORDER BY risk DESC, title"  # noqa: S608  fixed text
     )
-    print_rows(
-        "findings", columns, rows, as_json, "No findings. Push targets with 'driftline targets push', or look at 'driftline status'."
-    )
-    if follow:
-        _follow(as_json)
+    print_rows("findings", columns, rows, as_json, NONE)
 
 
 @app.command("show")
@@ -132,7 +129,7 @@ def _decide(finding_id: str, kind: DecisionKind, reason: str, span: str | None =
     )
     with publisher(load_settings()) as outlet:
         write(outlet, "decisions", whole, decision, f"finding.{kind.value}", reason)
-    err().print(f"{kind.value.replace('_', ' ')}: {row['title']}")
+    tell(f"{kind.value.replace('_', ' ')}: {row['title']}")
 
 
 def _find(finding_id: str) -> dict[str, Any]:
@@ -147,36 +144,3 @@ def _find(finding_id: str) -> dict[str, Any]:
             "See 'driftline findings list --all'.",
         )
     return rows[0]
-
-
-def _follow(as_json: bool) -> None:
-    settings = load_settings()
-    name = prefixed(settings, "findings")
-    consumer = Consumer(consumer_config(settings, "follow"))
-    partitions = consumer.list_topics(name, 15.0).topics[name].partitions
-    ends = [consumer.get_watermark_offsets(TopicPartition(name, number), 15.0)[1] for number in partitions]
-    consumer.assign([TopicPartition(name, number, end) for number, end in zip(partitions, ends, strict=True)])
-    codec = Codec()
-    try:
-        while True:
-            message = consumer.poll(1.0)
-            value = value_of(message) if message is not None and message.error() is None else None
-            if value is None:
-                continue
-            finding = codec.decode("findings", value)
-            if isinstance(finding, Finding):
-                _print(finding, as_json)
-    except KeyboardInterrupt:
-        return
-    finally:
-        consumer.close()
-
-
-def _print(finding: Finding, as_json: bool) -> None:
-    if as_json:
-        print_json(finding)
-        return
-    places = ", ".join(f"{place.address}:{place.port}" for place in finding.places)
-    style = RANK_STYLES[finding.rank.value]
-    rank = f"[{style}]{finding.rank.value:8} {finding.risk:3.0f}[/]"
-    out().print(f"{finding.changed_at:%H:%M:%S} {rank} {finding.status.value:10} {escape(finding.title)}  {places}")

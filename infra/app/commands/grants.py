@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 import typer
+from confluent_kafka import Message
 
-from infra.app.output import err, print_json, print_rows
-from infra.app.people import now, publisher
+from infra.app.output import print_fields, print_json, print_rows, tell
+from infra.app.people import now, publisher, require_kafka
 from infra.core.errors import BadInput
 from infra.core.settings import Settings, load_settings
 from infra.core.trust import load_signers
-from infra.kafka.client import Publisher, read_table
+from infra.kafka.client import Publisher, read_whole, value_of
+from infra.kafka.registry import codec_for
 from producers.auditing import local_actor
 from producers.grants.issuing import Desk, GrantForm, GrantStanding, create_grant, list_grants, revoke_grant, show_grant
 from producers.grants.keys import create_key, load_key
 from producers.grants.wording import parse_expiry, parse_window
+from schemas.codec import UndecodableError
 from schemas.events.grants import Grant
 from schemas.portset import show_ports
+from schemas.scope import GrantBook
+from schemas.signing import TrustedSigner
 
+log = structlog.get_logger()
 app = typer.Typer(help="Signed authorisations to probe: create, list, show, revoke.", no_args_is_help=True)
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 KEY = typer.Option("operator", "--key", help="Name of the signing key.")
@@ -31,8 +38,8 @@ def keygen(
 ) -> None:
     """Make a signing key and trust it on this machine, for these networks only."""
     key = create_key(load_settings(), name, tuple(networks))
-    err().print(f"Key '{name}' is made and trusted here for {', '.join(networks)}. Public key: {key.public}", markup=False)
-    err().print("On another planner's or scanner's machine, add it to the signers file there.")
+    tell(f"Key '{name}' is made and trusted here for {', '.join(networks)}. Public key: {key.public}")
+    tell("On another planner's or scanner's machine, add it to the signers file there.")
 
 
 @app.command("create")
@@ -78,7 +85,7 @@ def create(
         grant = create_grant(form, signing, _desk(settings, outlet), at, amend=amend)
     if as_json:
         print_json(grant)
-    err().print(
+    tell(
         f"Grant {grant.grant_id} revision {grant.revision} allows {', '.join(grant.networks)} until {grant.expires_at:%Y-%m-%d %H:%M} UTC."
     )
 
@@ -87,7 +94,8 @@ def create(
 def list_all(as_json: bool = JSON) -> None:
     """Show every grant, and why one that does not count does not."""
     settings = load_settings()
-    found = list_grants(read_table(settings, "grants"), load_signers(settings), settings.zones, now())
+    signers = load_signers(settings)
+    found = list_grants(all_grants(settings, signers), signers, settings.zones, now())
     columns = ("grant_id", "revision", "networks", "exclusions", "tcp_ports", "expires_at", "issued_by", "standing")
     print_rows(
         "grants", columns, [_row(one) for one in found], as_json, "No grant: nothing may be probed. See 'driftline grant create --help'."
@@ -98,15 +106,12 @@ def list_all(as_json: bool = JSON) -> None:
 def show(grant_id: str, as_json: bool = JSON) -> None:
     """Show one grant whole."""
     settings = load_settings()
-    grant = read_table(settings, "grants").get(grant_id)
-    if not isinstance(grant, Grant):
+    signers = load_signers(settings)
+    grant = all_grants(settings, signers).get(grant_id)
+    if grant is None:
         raise BadInput(f"There is no grant '{grant_id}'.", "See 'driftline grant list'.")
-    standing = show_grant(grant, load_signers(settings), settings.zones, now())
-    document = {**grant.model_dump(mode="json"), "standing": standing.problem or "counts"}
-    if as_json:
-        print_json(document)
-        return
-    print_rows(grant_id, ("field", "content"), [{"field": name, "content": value} for name, value in document.items()], False, "")
+    standing = show_grant(grant, signers, settings.zones, now())
+    print_fields(grant_id, {**grant.model_dump(mode="json"), "standing": standing.problem or "counts"}, as_json)
 
 
 @app.command("revoke")
@@ -116,12 +121,35 @@ def revoke(grant_id: str, reason: str = typer.Option(..., "--reason", "-r", help
     signing = load_key(settings, key)
     with publisher(settings) as outlet:
         grant = revoke_grant(grant_id, signing, _desk(settings, outlet), reason, now())
-    err().print(f"Grant {grant.grant_id} is revoked (revision {grant.revision}).")
+    tell(f"Grant {grant.grant_id} is revoked (revision {grant.revision}).")
+
+
+def all_grants(settings: Settings, signers: tuple[TrustedSigner, ...]) -> dict[str, Grant]:
+    """The grants as planner and scanner see them: the highest revision that is believed, whatever was replayed after it.
+
+    Of a grant that is not believed here: the latest record.
+    """
+    require_kafka(settings)
+    codec, book, latest = codec_for(settings), GrantBook(signers), dict[str, Grant]()
+
+    def take(message: Message) -> None:
+        value = value_of(message)
+        try:
+            event = None if value is None else codec.decode("grants", value)
+        except UndecodableError as error:
+            log.warning("undecodable_record", topic="grants", offset=message.offset(), reason=str(error))
+            return
+        if isinstance(event, Grant):
+            latest[event.grant_id] = event
+            book.learn(event)
+
+    read_whole(settings, "grants", take)
+    return latest | {name: known.grant for name, known in book.known.items()}
 
 
 def _desk(settings: Settings, outlet: Publisher) -> Desk:
-    grants = {key: one for key, one in read_table(settings, "grants").items() if isinstance(one, Grant)}
-    return Desk(local_actor(), load_signers(settings), settings.zones, grants, outlet.publish)
+    signers = load_signers(settings)
+    return Desk(local_actor(), signers, settings.zones, all_grants(settings, signers), outlet.publish)
 
 
 def _row(one: GrantStanding) -> dict[str, Any]:

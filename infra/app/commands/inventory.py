@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 from pydantic import ValidationError
 
-from infra.app.output import err, print_rows
-from infra.app.people import publisher, write
+from infra.app.output import print_rows, tell
+from infra.app.people import publisher, read_table, write
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
-from infra.kafka.client import read_table
 from producers.auditing import local_actor
 from schemas.events.context import InventoryRecord
 from schemas.ids import subnet_key
@@ -27,19 +26,20 @@ JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 @app.command("push")
 def push(file: Path = typer.Argument(help="CSV with a header, or JSON lines: zone, network, owner, criticality, tags, expected.")) -> None:  # noqa: B008
     """Publish owners and criticality; findings of what they touch are ranked again at once."""
+    lines = _lines(file)
     bad = count = 0
     with publisher(load_settings()) as outlet:
-        for number, fields in _entries(file):
+        for number, fields in lines:
             try:
-                record = InventoryRecord.model_validate({**fields, "changed_by": local_actor().name})
-            except ValidationError as error:
+                record = _record(fields)
+                key = subnet_key(record.zone, record.network)
+            except ValueError as error:
                 bad += 1
-                first = error.errors()[0]
-                err().print(f"{file}:{number}: {'.'.join(map(str, first['loc']))}: {first['msg']}", markup=False)
+                tell(f"{file}:{number}: {_reason(error)}")
                 continue
-            write(outlet, "inventory", subnet_key(record.zone, record.network), record, "inventory.set")
+            write(outlet, "inventory", key, record, "inventory.set")
             count += 1
-    err().print(f"{count} records pushed, {bad} skipped.")
+    tell(f"{count} records pushed, {bad} skipped.")
     if bad:
         sys.exit(2)
 
@@ -57,22 +57,35 @@ def list_inventory(as_json: bool = JSON) -> None:
     )
 
 
-def _entries(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
+def _lines(file: Path) -> list[tuple[int, object]]:
+    """What each line holds, with its number: a CSV row, or the text of a JSON line."""
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} can't be read: {error}.") from None
+        raise BadInput(f"{file} can't be read: {error}.", "Name a file of UTF-8 text.") from None
     if file.suffix == ".csv":
-        for number, row in enumerate(csv.DictReader(text.splitlines()), 2):
-            entry: dict[str, object] = {key: value for key, value in row.items() if value}
-            for name in ("tags", "expected"):
-                if name in entry:
-                    entry[name] = tuple(str(entry[name]).split())
-            yield number, entry
-        return
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise BadInput(f"{file}:{number} is not JSON: {error}.") from None
+        reader = csv.DictReader(text.splitlines())
+        return [(reader.line_num, row) for row in reader]
+    return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _record(line: object) -> InventoryRecord:
+    """Raises ValueError for a line that holds none."""
+    fields = json.loads(line) if isinstance(line, str) else _of_csv(line) if isinstance(line, dict) else None
+    if not isinstance(fields, dict):
+        raise ValueError('a line is an object such as {"network": "198.18.0.0/24", "owner": "web team"}')
+    return InventoryRecord.model_validate({**fields, "changed_by": local_actor().name})
+
+
+def _of_csv(row: dict[str | None, Any]) -> dict[str, Any]:
+    if None in row:
+        raise ValueError("the line has more cells than the header")
+    lists = ("tags", "expected")
+    return {str(name): tuple(value.split()) if name in lists else value for name, value in row.items() if value}
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)

@@ -6,18 +6,19 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import typer
 
-from infra.app.output import err, print_rows
+from infra.app.output import print_rows, tell
 from infra.core.errors import MissingPrerequisite
 from infra.core.settings import Settings, load_settings
 from infra.local.lab.lab import Lab
 
 app = typer.Typer(help="A small network with real services, in namespaces of this machine, to practise on.", no_args_is_help=True)
+DOWN_SECONDS = 20.0
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 
@@ -27,10 +28,12 @@ def up(as_json: bool = JSON) -> None:
     problems = Lab.prerequisites()
     if problems:
         raise MissingPrerequisite("The lab can't be made here: " + "; ".join(problems) + ".", "Try 'driftline doctor'.")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     settings = load_settings()
+    if _holder(settings):
+        raise MissingPrerequisite("A lab is up already.", "Change it with 'driftline lab change', or end it with 'driftline lab down'.")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
     lab = Lab(settings.data_dir)
     wish = threading.Event()
     signal.signal(signal.SIGUSR1, lambda *_: wish.set())
@@ -40,32 +43,45 @@ def up(as_json: bool = JSON) -> None:
             for one in lab.truth()
         ]
         print_rows("the lab", ("address", "port", "kind", "product", "version"), rows, as_json, "")
-        err().print("The lab stands. 'driftline lab change' in another terminal changes it, Ctrl-C takes it down.")
+        tell("The lab stands. 'driftline lab change' in another terminal changes it, Ctrl-C takes it down.")
         while not stop.wait(0.5):
             if wish.is_set():
                 wish.clear()
                 lab.change()
-                err().print("The lab has changed.")
+                tell("The lab has changed.")
 
 
 @app.command("change")
 def change() -> None:
     """Open one service, close one, swap a certificate."""
-    file = _pid_file(load_settings())
-    try:
-        process = psutil.Process(int(file.read_text()))
-        if "lab" not in process.cmdline():
-            raise psutil.NoSuchProcess(process.pid)
-    except (OSError, ValueError, psutil.Error):
-        raise MissingPrerequisite("No lab is up.", "Start it with 'driftline lab up'.") from None
-    process.send_signal(signal.SIGUSR1)
+    holder = _holder(load_settings())
+    if holder is None:
+        raise MissingPrerequisite("No lab is up.", "Start it with 'driftline lab up'.")
+    holder.send_signal(signal.SIGUSR1)
+    tell("The lab changes; its own terminal says when it is done.")
 
 
 @app.command("down")
 def down() -> None:
     """Take away whatever a lab left on this machine."""
-    Lab(load_settings().data_dir).clean()
-    err().print("No lab is left.")
+    settings = load_settings()
+    if holder := _holder(settings):
+        holder.terminate()
+        with suppress(psutil.Error):
+            holder.wait(DOWN_SECONDS)
+    if os.geteuid() != 0:
+        raise MissingPrerequisite("Only root can take network namespaces away.", "Run it as root.")
+    Lab(settings.data_dir).clean()
+    tell("No lab is left.")
+
+
+def _holder(settings: Settings) -> psutil.Process | None:
+    """The process that holds the lab of this data folder, if one does."""
+    try:
+        process = psutil.Process(int(_pid_file(settings).read_text()))
+        return process if "lab" in process.cmdline() else None
+    except (OSError, ValueError, psutil.Error):
+        return None
 
 
 def _pid_file(settings: Settings) -> Path:

@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel, SecretStr
 
 from infra.app.doctor import Check, checks
-from infra.app.output import err, escape, out, print_json, print_rows
+from infra.app.output import escape, out, print_json, print_rows, tell
 from infra.core.errors import DriftlineError
 from infra.core.settings import Settings, load_settings
 
@@ -28,18 +28,22 @@ def doctor(fix: bool = typer.Option(False, "--fix", help="Mend what can be mende
     else:
         for one in found:
             sign = "[green]✓[/]" if one.ok else "[red]✗[/]" if one.needed else "[yellow]–[/]"
-            out().print(f"{sign} {one.name:20} {escape(one.found)}" + (f"\n  [dim]{escape(one.fix)}[/]" if one.fix else ""))
-    if any(one.needed and not one.ok for one in found):
+            fixes = f"\n  [dim]{escape(one.fix)}[/]" if one.fix and not one.ok else ""
+            out().print(f"{sign} {one.name:20} {escape(one.found)}{fixes}", soft_wrap=True, emoji=False)
+    missing = [one.name for one in found if one.needed and not one.ok]
+    if missing:
+        tell(f"Driftline can't run here yet: {', '.join(missing)}.")
         sys.exit(3)
+    tell("Everything that Driftline needs is here.")
 
 
 def _mended(check: Check, settings: Settings) -> Check:
-    err().print(f"mending: {check.name} …")
+    tell(f"mending: {check.name} …")
     try:
         if check.mend:
             check.mend()
     except (DriftlineError, OSError, subprocess.CalledProcessError) as error:
-        err().print(f"could not mend {check.name}: {error}", markup=False)
+        tell(f"could not mend {check.name}: {error}")
     return next((one for one in checks(settings) if one.name == check.name), check)
 
 
@@ -55,11 +59,15 @@ def config(changed: bool = typer.Option(False, "--changed", help="Only what diff
                 {
                     "setting": name,
                     "environment": "DRIFTLINE_" + name.upper().replace(".", "__"),
-                    "value": str(value),
+                    "value": value if isinstance(value, bool | int | float) or value is None else _text(value),
                     "changed": "yes" if differs else "",
                 }
             )
     print_rows("settings", ("setting", "environment", "value", "changed"), rows, as_json, "Everything is at its default.")
+
+
+def _text(value: object) -> str | list[str]:
+    return [str(one) for one in value] if isinstance(value, tuple) else str(value)
 
 
 def _leaves(prefix: str, branch: BaseModel) -> list[tuple[str, Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 import typer
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from infra.app.output import print_rows
 from infra.clickhouse.client import connect
-from infra.core.errors import BadInput
+from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import load_settings
 
 app = typer.Typer()
@@ -31,13 +34,36 @@ def agents(as_json: bool = JSON) -> None:
 
 
 def ask(sql: str) -> tuple[tuple[str, ...], list[dict[str, object]]]:
-    """Column names and rows of a query. Raises BadInput with ClickHouse's own words when it refuses the query."""
+    """Column names and rows of a query. Raises BadInput with ClickHouse's own words when it refuses the query.
+
+    Raises MissingPrerequisite when it does not answer.
+    """
+    for name in ("clickhouse_connect", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they have to say is said below
     client = connect(load_settings())
     try:
         result = client.query(sql)
-    except ClickHouseError as error:
-        raise BadInput(f"ClickHouse refused the query: {str(error).strip().splitlines()[0][:500]}", "It takes one SELECT.") from None
+    except DatabaseError as error:
+        if error.code is None:  # no word of ClickHouse's: it went away
+            raise MissingPrerequisite(f"ClickHouse stopped answering: {_first_line(error)}", "See 'driftline status'.") from None
+        raise BadInput(f"ClickHouse refused the query: {_first_line(error)}", "It takes one SELECT.") from None
+    except (ClickHouseError, OSError) as error:
+        raise MissingPrerequisite(f"ClickHouse did not answer the query: {_first_line(error)}", "See 'driftline status'.") from None
     finally:
         client.close()
-    names = tuple(result.column_names)
+    names = _different(result.column_names)
     return names, [dict(zip(names, row, strict=True)) for row in result.result_rows]
+
+
+def _first_line(error: Exception) -> str:
+    """ClickHouse's sentence, without what its client and its server put around it."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.rpartition("DB::Exception: ")[2].partition(" (for url ")[0][:500]
+
+
+def _different(names: Sequence[str]) -> tuple[str, ...]:
+    """Columns may share a name in SQL, not in a JSON object."""
+    found: list[str] = []
+    for name in names:
+        found.append(name if name not in found else f"{name}_{len(found) + 1}")
+    return tuple(found)

@@ -11,11 +11,11 @@ from pathlib import Path
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from infra.app.output import err, print_json
-from infra.app.people import publisher
+from infra.app.output import err, print_json, tell
+from infra.app.people import now, publisher
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
-from producers.auditing import local_actor
+from producers.auditing import audit, local_actor
 from producers.targets.pushing import PushOptions, PushReport, push
 from producers.targets.reading import Format, Manner, as_they_come, bounded_lines
 from schemas.portset import parse_ports
@@ -53,19 +53,30 @@ def push_targets(
         except ValueError as error:
             raise BadInput(str(error), "Write ports as 22,80-90.") from None
     manner = Manner(zone, ports, tuple(probes), grant_id)
-    options = PushOptions(push_id or secrets.token_hex(8), manner, form, local_actor().name, zones=settings.zones)
+    name, actor = push_id or secrets.token_hex(8), local_actor()
+    most = settings.planner.max_addresses
+    options = PushOptions(name, manner, form, actor.name, max_addresses=most, zones=settings.zones)
     with _source(targets, file) as lines, _progress() as progress, publisher(settings) as outlet:
         task = progress.add_task("targets", total=None)
+        report, told = PushReport(), 0
 
-        def told(report: PushReport) -> None:
-            progress.update(task, completed=report.accepted)
+        def tell_on(latest: PushReport) -> None:
+            nonlocal report, told
+            report = latest
+            progress.update(task, completed=latest.accepted)
+            for one in latest.rejected[told:]:
+                tell(f"line {one.line}: {one.text}: {one.reason}")
+            told = len(latest.rejected)
 
-        report = push(lines, outlet.publish, options, told)
-    for one in report.rejected:
-        err().print(f"line {one.line}: {one.text}: {one.reason}", markup=False)
+        try:
+            push(lines, outlet.publish, options, tell_on)
+        finally:  # a stream may be ended by Ctrl-C: what went out is on record all the same
+            if report.requests:
+                detail = f"{report.accepted} targets in {report.requests} requests, zone {zone}"
+                outlet.publish("audit", actor.name, audit(actor, "targets.push", name, detail, now()))
     if as_json:
-        print_json({"accepted": report.accepted, "requests": report.requests, "rejected": report.rejected_total})
-    err().print(f"{report.accepted} targets pushed in {report.requests} requests, {report.rejected_total} lines skipped.")
+        print_json({"accepted": report.accepted, "requests": report.requests, "rejected": report.rejected_total, "push_id": name})
+    tell(f"{report.accepted} targets pushed in {report.requests} requests, {report.rejected_total} lines skipped.")
     if report.rejected_total:
         sys.exit(2)
 
@@ -77,7 +88,7 @@ def _source(targets: list[str] | None, file: Path | None) -> Iterator[Iterable[s
             with file.open(encoding="utf-8", errors="replace") as source:
                 yield bounded_lines(source)
         except OSError as error:
-            raise BadInput(f"{file} can't be read: {error.strerror}.") from None
+            raise BadInput(f"{file} can't be read: {error.strerror}.", "Name a file of targets, or '-' for standard input.") from None
     elif targets and targets != ["-"]:
         yield targets
     else:
@@ -86,4 +97,4 @@ def _source(targets: list[str] | None, file: Path | None) -> Iterator[Iterable[s
 
 def _progress() -> Progress:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=err(), transient=True)
+    return Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty())

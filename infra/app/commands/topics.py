@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from infra.app.output import print_rows
+from infra.app.people import require_kafka
 from infra.core.settings import load_settings
 from infra.kafka.topics import TopicAdmin
 from schemas.topics import TOPICS, concrete_names
@@ -36,7 +37,9 @@ def list_topics(as_json: bool = JSON) -> None:
 @app.command("apply")
 def apply(dry_run: bool = typer.Option(False, "--dry-run", help="Only show what would change."), as_json: bool = JSON) -> None:
     """Create and configure what is missing. Running it again changes nothing."""
-    admin = TopicAdmin(load_settings())
+    settings = load_settings()
+    require_kafka(settings)
+    admin = TopicAdmin(settings)
     changes = admin.plan() if dry_run else admin.apply()
     rows = [{"topic": change.name, "change": change.action} for change in changes]
     print_rows("would change" if dry_run else "changed", ("topic", "change"), rows, as_json, "All topics are as they should be.")

@@ -1,0 +1,100 @@
+"""Gathers records into batches: at once when few come, in large ones under load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumers.archive.progress import Place
+from infra.core.settings import ArchiverSettings
+
+log = structlog.get_logger()
+WAIT_SECONDS = 0.5
+GATHER_SECONDS = 0.003
+CHUNK_RECORDS, BATCH_BYTES = 1000, 32 << 20
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long to gather: a moment for a lone record, under load as long as the last write took, so that inserts stay few and large."""
+
+    longest: float
+    _ended: float = 0.0
+    _took: float = 0.0
+
+    def wrote(self, begun: float, ended: float) -> None:
+        """A write took from `begun` to `ended` (monotonic seconds)."""
+        self._ended, self._took = ended, ended - begun
+
+    def gather(self, now: float) -> float:
+        """Seconds to wait for more records."""
+        return max(GATHER_SECONDS, min(self._took - (now - self._ended), self.longest))
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages, contiguous in every partition, and the ends of partitions that were reached behind them."""
+
+    messages: list[Message] = field(default_factory=list)
+    ends: dict[Place, int] = field(default_factory=dict)
+    size: int = 0
+
+
+class Intake:
+    """A consumer's records in batches. `topics` are the names without prefix by the names on the cluster."""
+
+    def __init__(self, consumer: Consumer, topics: Mapping[str, str], settings: ArchiverSettings) -> None:
+        self._consumer, self._topics, self._most = consumer, topics, settings.batch_rows
+        self.pace = Pace(settings.flush_ms / 1000)
+        self._early: list[Message] = []
+        self._paused = False
+
+    def gather(self) -> Batch:
+        """Wait for the first record, half a second at most, then for more. Raises KafkaException when Kafka refuses."""
+        batch, early = Batch(), self._early
+        self._early = []
+        if self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+        first = None if early else self._consumer.poll(WAIT_SECONDS)
+        self._sort([*early, *([first] if first else [])], batch)
+        now = time.monotonic()
+        until = now + self.pace.gather(now)
+        while batch.messages and len(batch.messages) < self._most and batch.size < BATCH_BYTES and now < until:
+            self._sort(self._consumer.consume(min(CHUNK_RECORDS, self._most - len(batch.messages)), until - now), batch)
+            now = time.monotonic()
+        return batch
+
+    def breathe(self, seconds: float) -> None:
+        """Stay in the group, taking in nothing until the next `gather`.
+
+        A rebalance may bring partitions that are not paused yet: their first records wait for the next batch.
+        """
+        self._consumer.pause(self._consumer.assignment())
+        self._paused = True
+        message = self._consumer.poll(seconds)
+        if message is not None:
+            self._early.append(message)
+
+    def place(self, one: Message | TopicPartition) -> Place:
+        """The topic, without prefix, and partition."""
+        if isinstance(one, Message):
+            return self._topics[one.topic() or ""], one.partition() or 0
+        return self._topics[one.topic], one.partition
+
+    def _sort(self, found: Sequence[Message], batch: Batch) -> None:
+        for message in found:
+            error = message.error()
+            if error is None:
+                batch.messages.append(message)
+                batch.size += len(message)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
+                batch.ends[self.place(message)] = message.offset() or 0
+            elif error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+                raise KafkaException(error)
+            else:
+                log.warning("consumer_error", reason=error.str())

@@ -1,0 +1,101 @@
+"""What people do with findings, grants and campaigns from the command line, and what comes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import World
+from tests.pipelines import Pipeline, Row
+
+pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def state(pipeline: Pipeline, finding_id: str) -> Row:
+    return pipeline.rows("SELECT * FROM findings FINAL WHERE finding_id = {f:String}", f=finding_id)[0]
+
+
+def is_open(pipeline: Pipeline, finding_id: str) -> bool:
+    return bool(pipeline.rows("SELECT 1 FROM worst_first WHERE finding_id = {f:String}", f=finding_id))
+
+
+def test_findings_are_listed_worst_first_and_shown_whole(world: World) -> None:
+    listed = world.pipeline.json("findings", "list")
+    assert [row["risk"] for row in listed] == sorted((row["risk"] for row in listed), reverse=True)
+    shown = world.pipeline.json("findings", "show", listed[0]["finding_id"][:12])
+    assert shown["finding_id"] == listed[0]["finding_id"]
+    assert shown["why"]
+    assert shown["action"]
+    assert shown["evidence_ids"]
+    assert "is not a finding's id" in world.pipeline.cli("findings", "show", "'; DROP", code=2).stderr
+    assert "No finding has an id" in world.pipeline.cli("findings", "show", "0000000000", code=2).stderr
+
+
+def test_an_accepted_finding_leaves_the_list_until_it_is_reopened(world: World) -> None:
+    pipeline, finding = world.pipeline, world.finding("tls-outdated")["finding_id"]
+    assert is_open(pipeline, finding)
+    pipeline.cli("findings", "accept", finding[:16], "--reason", "replaced in spring", "--for", "30d")
+    pipeline.until(lambda: not is_open(pipeline, finding), 30, "the accepted finding to leave the list")
+    row = state(pipeline, finding)
+    assert (row["status"], row["decision"], row["decision_reason"]) == ("accepted", "accept", "replaced in spring")
+    assert finding not in {one["finding_id"] for one in pipeline.json("findings", "list")}
+    assert finding in {one["finding_id"] for one in pipeline.json("findings", "list", "--all")}
+    pipeline.cli("findings", "reopen", finding, "--reason", "it was not")
+    pipeline.until(lambda: is_open(pipeline, finding), 30, "the finding to be open again")
+    audited = pipeline.rows("SELECT action FROM audit WHERE subject = {f:String} ORDER BY at", f=finding)
+    assert [one["action"] for one in audited] == ["finding.accept", "finding.reopen"]
+
+
+def test_the_inventory_moves_owner_and_risk_without_a_look(world: World, tmp_path: Path) -> None:
+    pipeline, finding = world.pipeline, world.finding("mqtt-without-password")
+    looks = pipeline.rows("SELECT count() AS n FROM sweeps FINAL WHERE has(addresses, {a:String})", a=world.lab.plan.address4(7))
+    file = tmp_path / "inventory.csv"
+    file.write_text(f"network,owner,criticality,tags\n{world.lab.plan.address4(7)}/32,plant floor,critical,ot scada\n")
+    pipeline.cli("inventory", "push", str(file))
+    pipeline.until(lambda: state(pipeline, finding["finding_id"])["owner"] == "plant floor", 30, "the new owner")
+    after = state(pipeline, finding["finding_id"])
+    assert after["criticality"] == "critical"
+    assert after["risk"] == min(finding["risk"] + 10, after["ceiling"])
+    assert after["risk"] > finding["risk"]
+    again = pipeline.rows("SELECT count() AS n FROM sweeps FINAL WHERE has(addresses, {a:String})", a=world.lab.plan.address4(7))
+    assert again == looks
+    file.write_text(f"network,owner,criticality\n{world.lab.plan.address4(7)}/32,,normal\nnot-a-network,x,enormous\n")
+    assert ":3: criticality" in pipeline.cli("inventory", "push", str(file), code=2).stderr
+    pipeline.until(lambda: state(pipeline, finding["finding_id"])["risk"] == finding["risk"], 30, "the old risk")
+
+
+def test_a_paused_campaign_rests_while_another_goes_on(world: World) -> None:
+    pipeline, target = world.pipeline, world.lab.plan.address4(8)
+
+    def runs(name: str) -> int:
+        return int(pipeline.rows("SELECT count() AS n FROM runs FINAL WHERE campaign_id = {c:String}", c=name)[0]["n"])
+
+    for name in ("resting", "going"):
+        pipeline.cli("campaign", "create", name, "--target", target, "--ports", "9", "--every", "1")
+    try:
+        pipeline.until(lambda: min(runs("resting"), runs("going")) >= 2, 60, "two runs of each campaign")
+        pipeline.cli("campaign", "pause", "resting")
+        pipeline.until(lambda: pipeline.json("campaign", "show", "resting")["state"] == "paused", 10, "the campaign to be paused")
+        going = runs("going")
+        pipeline.until(lambda: runs("going") > going + 1, 60, "what was on its way to arrive")
+        rested, going = runs("resting"), runs("going")
+        pipeline.until(lambda: runs("going") >= going + 3, 60, "three more runs of the campaign that goes on")
+        assert runs("resting") == rested
+        pipeline.cli("campaign", "start", "resting")
+        pipeline.until(lambda: runs("resting") > rested, 60, "the campaign to go on")
+    finally:
+        for name in ("resting", "going"):
+            pipeline.cli("campaign", "stop", name)
+
+
+def test_a_push_again_under_its_id_changes_nothing(world: World) -> None:
+    pipeline = world.pipeline
+    run = pipeline.push("twice", [world.lab.plan.address4(8)], "9-12")
+    pipeline.scanned(run)
+    again = pipeline.push("twice", [world.lab.plan.address4(8)], "9-12")
+    assert again["run_id"] == run["run_id"]
+    other = pipeline.push("after-twice", [world.lab.plan.address4(8)], "13")
+    pipeline.scanned(other)
+    count = pipeline.rows("SELECT count() AS n FROM sweeps FINAL WHERE run_id = {r:String}", r=run["run_id"])
+    assert count[0]["n"] == run["units"]

@@ -1,0 +1,1 @@
+"""A probe, a rule and a sink of another package."""

@@ -1,0 +1,53 @@
+"""What strangers wrote never reaches the terminal raw, and JSON is one valid document."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from rich.text import Text
+
+from infra.app.output import escape, plain, print_json, print_rows, tell
+
+HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x9b2J [bold]x[/bold] \\[red]y[/] :smile: \u202egnp.exe\ud800"
+
+
+def test_a_table_prints_hostile_cells_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows("t", ("title", "places", "rank"), [{"title": HOSTILE, "places": [HOSTILE], "rank": HOSTILE}], False, "")
+    shown = capsys.readouterr().out
+    assert all(sign.isprintable() or sign == "\n" for sign in shown)
+    assert "[bold]x[/bold]" in shown.replace("\n", "")
+    assert ":smile:" in shown
+
+
+def test_notes_print_plain_text_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(HOSTILE)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert all(sign.isprintable() or sign == "\n" for sign in shown.err)
+
+
+def test_escaped_text_is_what_markup_shows() -> None:
+    assert Text.from_markup(escape(HOSTILE), emoji=False).plain == plain(HOSTILE)
+
+
+def test_json_is_one_line_without_raw_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"title": HOSTILE, "at": datetime(2026, 1, 2, tzinfo=UTC), "wide": "naïve 漢字", "emoji": "\U0001f600"})
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out[:-1].isprintable()
+    assert json.loads(shown.out) == {"title": HOSTILE, "at": "2026-01-02T00:00:00+00:00", "wide": "naïve 漢字", "emoji": "\U0001f600"}
+    assert "漢字" in shown.out
+
+
+def test_json_has_null_for_what_json_can_not_say(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows("t", ("a",), [{"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": float("-inf")}, "e": b"\xff"}], True, "")
+    assert json.loads(capsys.readouterr().out) == [{"a": None, "b": [None, 1.5], "c": {"d": None}, "e": "\\xff"}]
+
+
+def test_no_rows_say_what_to_do_and_are_an_empty_list_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows("t", ("a",), [], False, "Do this.")
+    assert capsys.readouterr() == ("", "Do this.\n")
+    print_rows("t", ("a",), [], True, "Do this.")
+    assert capsys.readouterr() == ("[]\n", "")
