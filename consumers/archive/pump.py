@@ -32,6 +32,7 @@ from schemas.codec import Codec, UndecodableError
 
 log = structlog.get_logger()
 UPKEEP_SECONDS, LAG_SECONDS, COMPARE_SECONDS = 1.0, 5.0, 15.0
+LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 # One insert may hang as long as its client waits (300 s); that must not throw us out of the group.
 MAX_POLL_MS = 900_000
 
@@ -186,7 +187,7 @@ class Pump:
         asked_at = datetime.now(UTC)
         places = self._consumer.assignment()
         try:
-            asked = self._admin.list_offsets({one: OffsetSpec.latest() for one in places}, request_timeout=5.0) if places else {}
+            asked = self._admin.list_offsets(dict.fromkeys(places, LATEST), request_timeout=5.0) if places else {}
             self._progress.compare({self._intake.place(one): answer.result(10.0).offset for one, answer in asked.items()}, asked_at)
         except (KafkaException, TimeoutError) as error:
             log.warning("ends_unknown", reason=str(error))

@@ -48,7 +48,7 @@ class Assessor:
 
     def __init__(self, settings: Settings) -> None:
         self._keep = timedelta(days=settings.assessor.resolved_days)
-        self._reviewing = settings.model.name is not None
+        self._reviewing = bool(settings.model.name)
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The revisions that one record leads to."""

@@ -35,19 +35,21 @@ class KafkaSettings(Section):
     prefix: str = Field("", description="goes before every topic, group and transactional id, so that a shared cluster works")
     partitions: int = Field(12, ge=1, le=1000, description="partitions of every topic that is not read whole")
     replication: int = Field(1, ge=1, description="replication factor of the topics that Driftline creates")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] = "SCRAM-SHA-512"
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    ca_file: Path | None = None
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="whether connections are encrypted (SSL) and authenticated (SASL)"
+    )
+    sasl_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] = Field("SCRAM-SHA-512", description="how SASL authenticates")
+    sasl_username: str | None = Field(None, description="user on a cluster with SASL")
+    sasl_password: SecretStr | None = Field(None, description="that user's password")
+    ca_file: Path | None = Field(None, description="PEM file of the authorities that the cluster's certificates are checked against")
 
 
 class BrokerSettings(Section):
     """The embedded Apache Kafka, one KRaft node on loopback."""
 
-    port: int = Field(19092, ge=1, le=65535)
-    controller_port: int = Field(19093, ge=1, le=65535)
-    heap_mb: int = Field(512, ge=256)
+    port: int = Field(19092, ge=1, le=65535, description="where the embedded broker listens, on loopback")
+    controller_port: int = Field(19093, ge=1, le=65535, description="where its KRaft controller listens, on loopback")
+    heap_mb: int = Field(512, ge=256, description="most heap of the broker's Java")
     java: Path | None = Field(None, description="a Java ≥ 17 to use instead of the one from PyPI")
     jars: Path | None = Field(None, description="a folder that holds Kafka's jars, for machines without a network")
 
@@ -56,13 +58,13 @@ class ClickHouseSettings(Section):
     """How to reach ClickHouse. Without `dsn`, the `store` role's embedded engine on loopback."""
 
     dsn: SecretStr | None = Field(None, description="http(s)://user:password@host:port/database of a ClickHouse server")
-    database: str = "driftline"
+    database: str = Field("driftline", description="the database that holds all tables")
 
 
 class StoreSettings(Section):
     """The endpoint in front of the embedded ClickHouse engine, on loopback."""
 
-    port: int = Field(18123, ge=1, le=65535)
+    port: int = Field(18123, ge=1, le=65535, description="where the store listens, on loopback")
     memory_mb: int = Field(512, ge=128, description="limit of the embedded engine's memory")
     query_seconds: int = Field(30, ge=1, description="a reader's query that runs longer is ended")
     query_rows: int = Field(1_000_000, ge=1, description="most rows that a reader's query may return")
@@ -71,7 +73,7 @@ class StoreSettings(Section):
 class RegistrySettings(Section):
     """A Confluent-compatible schema registry; unset: ids are hashes of the schemas, and `store` answers the read calls."""
 
-    url: str | None = None
+    url: str | None = Field(None, description="http(s)://host:port of the registry")
 
 
 class Signer(Section):
@@ -85,7 +87,7 @@ class Signer(Section):
 class ScopeSettings(Section):
     """Whom planner and scanner trust. Never read from Kafka. `driftline grant keygen` writes the local file."""
 
-    signers: tuple[Signer, ...] = ()
+    signers: tuple[Signer, ...] = Field((), description="trusted signers: `name`, `public_key` (base64), `networks` that it may grant")
     signers_file: Path | None = Field(None, description="TOML file of further signers; default: signers.toml in the data folder")
     resolvers: tuple[str, ...] = Field((), description="DNS servers for names of targets; default: the system's resolver")
 
@@ -109,14 +111,14 @@ class ScannerSettings(Section):
 
     zone: str = Field("default", description="the zone whose work this scanner takes")
     agent_id: str | None = Field(None, description="default: the host's name and the worker's slot")
-    engine: Literal["auto", "syn", "connect"] = "auto"
+    engine: Literal["auto", "syn", "connect"] = Field("auto", description="how ports are swept; auto: syn where raw sockets are allowed")
     parallel_units: int = Field(16, ge=1, le=256, description="units in work at once, one a subnet")
     packets_per_second: int = Field(1000, ge=1, description="ceiling of this scanner, below whatever a grant allows")
-    per_host_per_second: int = Field(40, ge=1)
-    connect_timeout: float = Field(1.5, gt=0)
+    per_host_per_second: int = Field(40, ge=1, description="most packets a second to one host")
+    connect_timeout: float = Field(1.5, gt=0, description="seconds to wait for a connection")
     attempts: int = Field(2, ge=1, le=5, description="probes to an unanswered port before it counts as silent")
-    nmap_processes: int = Field(4, ge=1, le=16)
-    hping_processes: int = Field(4, ge=1, le=50)
+    nmap_processes: int = Field(4, ge=1, le=16, description="nmap processes at once")
+    hping_processes: int = Field(4, ge=1, le=50, description="hping3 processes at once")
     cut_off_seconds: float = Field(5.0, gt=0, description="no successful poll for so long: sending stops")
 
 
@@ -127,8 +129,8 @@ class DifferSettings(Section):
     silent_votes: int = Field(3, ge=1, description="units that must see a port silent before it is closed")
     spacing_seconds: int = Field(10, ge=0, description="least time between two votes")
     min_recall: float = Field(0.9, ge=0, le=1, description="a unit with a lower stated recall has no vote on silence")
-    flap_transitions: int = Field(4, ge=2)
-    flap_hours: int = Field(24, ge=1)
+    flap_transitions: int = Field(4, ge=2, description="so many openings and closings within `flap_hours` are flapping")
+    flap_hours: int = Field(24, ge=1, description="see `flap_transitions`")
     stale_hours: int = Field(72, ge=1, description="a host not seen for so long, though probed, is down")
 
 
@@ -143,17 +145,17 @@ class ModelSettings(Section):
 
     name: str | None = Field(None, description="as LangChain's init_chat_model takes it, e.g. openai:gpt-5-mini")
     base_url: str | None = Field(None, description="of a local or compatible server")
-    api_key: SecretStr | None = None
-    timeout: float = Field(30.0, gt=0)
-    parallel: int = Field(4, ge=1, le=64)
-    calls_per_hour: int = Field(500, ge=0)
-    followups_per_hour: int = Field(20, ge=0)
+    api_key: SecretStr | None = Field(None, description="the provider's key")
+    timeout: float = Field(30.0, gt=0, description="seconds to wait for an answer")
+    parallel: int = Field(4, ge=1, le=64, description="questions at once")
+    calls_per_hour: int = Field(500, ge=0, description="budget of calls; beyond it findings stand as the rules wrote them")
+    followups_per_hour: int = Field(20, ge=0, description="looks that the model may ask for; further ones are dropped")
 
 
 class ArchiverSettings(Section):
     """How batches go into ClickHouse."""
 
-    batch_rows: int = Field(20_000, ge=1)
+    batch_rows: int = Field(20_000, ge=1, description="most records of one batch")
     flush_ms: int = Field(200, ge=1, description="a smaller batch is written after so long")
 
 
@@ -167,8 +169,8 @@ class TelemetrySettings(Section):
     """Logs, health and metrics."""
 
     port_base: int = Field(18900, ge=0, le=65000, description="health and metrics of slot n listen on loopback at this + n")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON lines")
 
 
 class Settings(BaseSettings):
@@ -178,8 +180,11 @@ class Settings(BaseSettings):
         env_prefix="DRIFTLINE_", env_nested_delimiter="__", extra="ignore", frozen=True, nested_model_default_partial_update=True
     )
 
-    data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("driftline")))
-    zones: tuple[str, ...] = ("default",)
+    data_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("driftline")),
+        description="folder of everything that is kept on this machine",
+    )
+    zones: tuple[str, ...] = Field(("default",), description="places from which networks are looked at; each has its own scanners")
     slot: int = Field(0, ge=0, description="number of this worker among the processes of its role; part of its transactional id")
     kafka: KafkaSettings = KafkaSettings()
     broker: BrokerSettings = BrokerSettings()

@@ -41,7 +41,7 @@ import structlog
 
 from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
-from processors.scan.probing.evidence import Evidence
+from processors.scan.probing.evidence import Evidence as Evidence  # part of the contract: others import it from here
 from processors.scan.probing.tools import places_of, program_path, run_tool
 from processors.scan.probing.wire import Wire, dial
 from schemas.events.observations import Hop

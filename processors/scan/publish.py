@@ -27,7 +27,7 @@ class UnitPublisher:
 
     def __init__(self, settings: Settings, codec: Codec, meter: Meter) -> None:
         self._settings, self._codec, self._meter = settings, codec, meter
-        self._producer: Producer = transactional_producer(settings, "scanner")
+        self._producer: Producer = transactional_producer(settings, f"scanner.{settings.scanner.zone}")
         self._aborts = 0
 
     def publish(self, entry: Entry, consumer: Consumer) -> bool:

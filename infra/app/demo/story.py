@@ -17,13 +17,12 @@ from infra.app.demo.asking import QUERIES, Answers, Interrupted, expected
 from infra.app.demo.ground import Ground, choose_ground
 from infra.app.demo.telling import moves, show_changes, show_findings, show_rows
 from infra.app.output import err, out, print_json
-from infra.app.people import now, publisher, write
+from infra.app.people import now, publisher, read_table, write
 from infra.app.supervisor import Supervisor
 from infra.clickhouse.client import connect
 from infra.core.logs import configure_logs
 from infra.core.settings import Settings, load_settings
 from infra.core.trust import load_signers
-from infra.kafka.client import read_table
 from producers.auditing import local_actor
 from producers.campaigns.running import CampaignForm, Office, create_campaign
 from producers.grants.issuing import Desk, GrantForm, create_grant
@@ -165,7 +164,7 @@ class Story:
 
         if confirm:
             answers.until(confirmed, CONFIRM_SECONDS, "ClickHouse to show the lab as it is")
-        answers.settled(30.0)
+        answers.settled(60.0, quiet=5.0 if confirm else 2.5)
 
     def _compare(self, answers: Answers) -> dict[str, Any]:
         truth, seen = expected(self._ground.truth()), answers.open_services()
