@@ -21,6 +21,7 @@ from schemas.release import current_schema, released, schema_id
 from schemas.topics import topic_named
 
 MAGIC = 0
+MOST_JSON = 1 << 19
 HEADER = struct.Struct(">bI")
 
 
@@ -69,6 +70,8 @@ class Codec:
         row = topic_named(topic)
         try:
             if row.name == "targets" and value[:1] != b"\0":
+                if len(value) > MOST_JSON:
+                    raise UndecodableError(f"JSON of {len(value)} bytes is more than a target may have ({MOST_JSON})")
                 return TargetRequest.model_validate_json(value)
             name, plain = self._read(row.name, value)
             model = {one.__name__: one for one in row.events}[name] if name else row.events[0]

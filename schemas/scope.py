@@ -15,7 +15,7 @@ from typing import Literal
 from schemas.events.grants import Grant, Window
 from schemas.ids import Address, Network
 from schemas.portset import holds
-from schemas.signing import TrustedSigner, distrust
+from schemas.signing import TrustedSigner, distrust, not_grantable
 
 Kind = Literal["tcp", "udp", "icmp", "path"]
 
@@ -63,7 +63,7 @@ class GrantBook:
         current = self.known.get(grant.grant_id)
         if grant.revision < self.floors.get(grant.grant_id, 0) or (current and grant.revision <= current.grant.revision):
             return None if current and current.grant == grant else f"revision {grant.revision} is not newer than the one that is known"
-        reason = distrust(grant, self.signers)
+        reason = distrust(grant, self.signers) or self._foreign(grant, current)
         if reason:
             return reason
         try:
@@ -73,6 +73,13 @@ class GrantBook:
         self.known[grant.grant_id] = parsed
         self.floors[grant.grant_id] = grant.revision
         return None
+
+    def _foreign(self, grant: Grant, current: KnownGrant | None) -> str | None:
+        """Why a signer may not replace or revoke the grant that is known by this id: he must be one who could have given it."""
+        signer = next(one for one in self.signers if one.name == grant.signer)
+        if current is None or not_grantable(current.grant.networks, signer) is None:
+            return None
+        return f"'{signer.name}' may not replace a grant of '{current.grant.signer}'"
 
     def of_zone(self, zone: str, now: datetime) -> list[KnownGrant]:
         """The valid grants of a zone, gentlest first."""
@@ -87,6 +94,8 @@ class GrantBook:
         if problem:
             return problem
         parsed = ipaddress.ip_address(address)
+        if isinstance(parsed, ipaddress.IPv6Address) and (parsed.ipv4_mapped or parsed.scope_id):
+            return f"{address} is not an address in its own form"
         if excluded(parsed, self.of_zone(zone, now)):
             return f"{address} is excluded by a grant of the zone"
         return outside(entry, parsed, ask)

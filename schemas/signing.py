@@ -44,12 +44,17 @@ def distrust(grant: Grant, signers: Iterable[TrustedSigner]) -> str | None:
         key.verify(base64.b64decode(grant.signature, validate=True), signed_bytes(grant))
     except (InvalidSignature, binascii.Error, ValueError):
         return f"the signature of '{grant.signer}' does not fit the grant"
+    return not_grantable(grant.networks, signer)
+
+
+def not_grantable(networks: Iterable[str], signer: TrustedSigner) -> str | None:
+    """Why a signer may not grant all of these networks, or None if he may."""
     allowed = [ipaddress.ip_network(one, strict=False) for one in signer.networks]
-    for text in grant.networks:
+    for text in networks:
         try:
             network = ipaddress.ip_network(text)
         except ValueError:
             return f"'{text}' is not a network"
         if not any(network.version == one.version and network.subnet_of(one) for one in allowed):  # type: ignore[arg-type]
-            return f"'{grant.signer}' may not grant {network}"
+            return f"'{signer.name}' may not grant {network}"
     return None

@@ -51,7 +51,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("decisions", (Decision,), "finding id", "compact", "CLI, console, SOAR", "assessor", single=True),
     Topic("commands", (Command,), "agent id", "compact", "CLI, console", "scanner", single=True),
     Topic("targets", (TargetRequest,), "any or none", "delete", "anyone", "planner", 7 * DAY_MS),
-    Topic("runs", (Run,), "run id", "delete", "planner", "console, archiver", 30 * DAY_MS),
+    Topic("runs", (Run,), "run id", "compact,delete", "planner", "console, archiver", 30 * DAY_MS),
     Topic("work", (WorkUnit,), "subnet", "delete", "planner", "scanners of that zone", DAY_MS, per_zone=True),
     Topic("probes", (SweepResult, HostObservation), "subnet", "delete", "scanner", "differ, archiver", 7 * DAY_MS),
     Topic("assets", (AssetState,), "asset", "compact", "differ", "archiver"),

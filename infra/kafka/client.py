@@ -20,6 +20,7 @@ from schemas.topics import topic_named
 
 log = structlog.get_logger()
 T = TypeVar("T")
+MOST_BYTES = 8 << 20  # of one record; the embedded broker's limit is the same
 PASSING = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -81,6 +82,7 @@ def producer_config(settings: Settings, **over: Any) -> dict[str, Any]:
         "acks": "all",
         "linger.ms": 0,
         "compression.type": "lz4",
+        "message.max.bytes": MOST_BYTES + 65_536,
         "queue.buffering.max.kbytes": 65_536,
         **over,
     }

@@ -49,4 +49,10 @@ def dead_letter(producer: Producer, settings: Settings, message: Message, topic:
         ("error.reason", str(error)[:2000].encode()),
         ("code.version", CODE_VERSION.encode()),
     ]
-    producer.produce(prefixed(settings, f"dlq.{topic}"), value_of(message), message.key(), message.partition() or 0, headers=headers)
+    queue = prefixed(settings, f"dlq.{topic}")
+    while True:
+        try:
+            producer.produce(queue, value_of(message), message.key(), message.partition() or 0, headers=headers)
+            return
+        except BufferError:
+            producer.poll(0.1)

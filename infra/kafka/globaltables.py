@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,8 +22,12 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Table:
-    entries: dict[str, Record]
-    live: dict[str, Event]
+    """Latest record and live event of each key; `log` holds every record from `log_start` on that some partition may not have applied."""
+
+    entries: dict[str, Record] = field(default_factory=dict)
+    live: dict[str, Event] = field(default_factory=dict)
+    log: list[Record] = field(default_factory=list)
+    log_start: int = 0
     next_offset: int = 0
 
 
@@ -33,9 +37,9 @@ class GlobalTables:
     Bounded by the number of keys; a tombstone is kept as a record so that partitions that have not applied it yet still can.
     """
 
-    def __init__(self, settings: Settings, topics: tuple[str, ...], codec: Codec) -> None:
-        self._settings, self._codec = settings, codec
-        self._tables = {topic: _Table({}, {}) for topic in topics}
+    def __init__(self, settings: Settings, topics: tuple[str, ...], codec: Codec, inputs: tuple[str, ...] = ()) -> None:
+        self._settings, self._codec, self._inputs = settings, codec, inputs
+        self._tables = {topic: _Table() for topic in topics}
         self._names = {prefixed(settings, topic): topic for topic in topics}
         self._consumer: Consumer | None = None
         self._asker: Consumer | None = None
@@ -90,9 +94,21 @@ class GlobalTables:
         return self._tables[topic].next_offset
 
     def since(self, topic: str, offset: int) -> Iterator[Record]:
-        """The latest records at this offset or later, in the order of the log: what a partition has not applied yet."""
-        entries = self._tables[topic].entries.values()
-        yield from sorted((one for one in entries if one.offset >= offset), key=lambda one: one.offset)
+        """What a partition that has applied all before `offset` has not applied yet, in the order of the log.
+
+        Every record that came while this worker ran; of what is older, the latest of each key.
+        """
+        table = self._tables[topic]
+        older = [one for one in table.entries.values() if offset <= one.offset < table.log_start]
+        yield from sorted(older, key=lambda one: one.offset)
+        yield from [one for one in table.log if one.offset >= offset]
+
+    def forget(self, topic: str, applied: int) -> None:
+        """Every owned partition has applied what lies below this offset: keep only the latest of each key of it."""
+        table = self._tables[topic]
+        if applied > table.log_start:
+            table.log = [one for one in table.log if one.offset >= applied]
+            table.log_start = applied
 
     def close(self) -> None:
         """Close the consumers."""
@@ -103,10 +119,12 @@ class GlobalTables:
     def _take(self, message: Message) -> bool:
         """Take in one message; True if it says that the end of its topic is reached."""
         error = message.error()
-        if error is not None:
-            return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001  the library's own name for it
         topic = self._names[message.topic() or ""]
         table, key, offset = self._tables[topic], key_of(message), message.offset() or 0
+        if error is not None:
+            ended = error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001  the library's own name for it
+            table.next_offset = max(table.next_offset, offset) if ended else table.next_offset  # behind transaction markers
+            return ended
         table.next_offset = offset + 1
         value = value_of(message)
         try:
@@ -114,7 +132,9 @@ class GlobalTables:
         except UndecodableError as reason:
             log.error("undecodable_table_record", topic=topic, offset=offset, key=key, reason=str(reason))
             return False
-        table.entries[key] = Record(topic, 0, offset, recorded_at(message), key, event)
+        record = table.entries[key] = Record(topic, 0, offset, recorded_at(message), key, event)
+        if topic in self._inputs:
+            table.log.append(record)
         if event is None:
             table.live.pop(key, None)
         else:

@@ -3,8 +3,8 @@
 One batch, one Kafka transaction:
   1. wait for the first record (long poll), then gather for 3 ms;
   2. apply what is new in the global inputs, once for every partition;
-  3. decode and handle each record; a bad one goes to its DLQ, its writes are dropped;
-  4. produce outputs, state changes (to the changelog) and consumed offsets, commit;
+  3. decode and handle each record; a bad one goes to its DLQ, its writes are dropped; after 3 s the rest waits for the next batch;
+  4. send outputs, state changes (to the changelog) and consumed offsets, commit;
   5. write the state changes to the local store, with the changelog offset that they stand for.
 On an abortable error the batch is dropped and read again; on any other the role stops, loudly, and its supervisor starts it anew.
 """
@@ -13,29 +13,29 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event as Flag
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.core.errors import Backpressure, Poison
-from infra.core.ports import Context, Emit, Ready, Record, Step, StepPlan
+from infra.core.ports import Context, Ready, Record, Step, StepPlan
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
-from infra.kafka.client import consumer_config, insist, key_of, prefixed, transactional_producer, unreachable, value_of
-from infra.kafka.deadletters import Fuse, FuseBlown, dead_letter
+from infra.kafka.client import consumer_config, key_of, prefixed, unreachable, value_of
+from infra.kafka.deadletters import Fuse, FuseBlown
 from infra.kafka.globaltables import GlobalTables
+from infra.kafka.outbox import Outbox
 from infra.kafka.partitions import Partitions
 from infra.kafka.registry import codec_for
 from infra.kafka.timestamps import recorded_at
 from schemas.codec import Codec, UndecodableError
-from schemas.ids import partition_of
-from schemas.topics import topic_named
 
 log = structlog.get_logger()
 WAIT_SECONDS = 0.5
 GATHER_SECONDS = 0.003
+SLICE_SECONDS = 3.0  # well below the transaction's timeout of 10 s
 BATCH = 2000
 
 
@@ -58,11 +58,12 @@ class StepLoop:
         self._settings, self._plan, self._step, self._codec = settings, plan, step, codec
         self._meter, self._fuse = Meter(plan.role), Fuse()
         self._topics = {prefixed(settings, name): name for name in plan.inputs}
-        self._producer: Producer = transactional_producer(settings, plan.role)
+        self._outbox = Outbox(settings, plan, codec)
         self._consumer = Consumer(consumer_config(settings, plan.role))
-        self._tables = GlobalTables(settings, tuple(dict.fromkeys((*plan.global_tables, *plan.global_inputs))), codec)
+        tables = tuple(dict.fromkeys((*plan.global_tables, *plan.global_inputs)))
+        self._tables = GlobalTables(settings, tables, codec, plan.global_inputs)
         self._partitions = Partitions(settings, plan, self._consumer)
-        self._changelog_offsets: dict[int, int] = {}
+        self._verdicts: list[bool] = []
         self._lag_due = 0.0
 
     def run(self, stop: Flag, ready: Ready) -> None:
@@ -97,7 +98,10 @@ class StepLoop:
         self._meter.beat()
         if first is None:
             return []
-        found = [first, *self._consumer.consume(BATCH - 1, GATHER_SECONDS)]
+        epoch = self._partitions.epoch
+        more = self._consumer.consume(BATCH - 1, GATHER_SECONDS)
+        # A rebalance in between: what was taken before it is fetched again from the committed offset.
+        found = [first, *more] if epoch == self._partitions.epoch else more
         return [message for message in found if self._sound(message)]
 
     def _sound(self, message: Message) -> bool:
@@ -117,18 +121,12 @@ class StepLoop:
         )
 
     def _commit(self, batch: list[Message]) -> None:
-        self._producer.begin_transaction()
         try:
-            self._apply_tables()
-            for message in batch:
-                self._handle(message)
-            self._produce_state()
-            if batch:
-                offsets = _positions(batch)
-                group = self._consumer.consumer_group_metadata()
-                insist(lambda: self._producer.send_offsets_to_transaction(offsets, group, 10.0))
-            self._producer.flush(30.0)  # serves the delivery reports that tell the changelog's offsets
-            insist(lambda: self._producer.commit_transaction(10.0))
+            self._outbox.begin()
+            done = self._work(batch, time.monotonic() + SLICE_SECONDS)
+            for partition in self._partitions.owned():
+                self._outbox.keep(partition, self._partitions.state(partition).batch)
+            self._outbox.commit(self._offsets(batch, done), self._consumer.consumer_group_metadata())
         except Backpressure as pause:
             self._abort(batch)
             self._hold(pause.retry_after)
@@ -141,14 +139,30 @@ class StepLoop:
             self._meter.error(cause.str())
             self._abort(batch)
             return
-        self._partitions.write_down(self._changelog_offsets)
-        if self._fuse.blown():
-            raise FuseBlown(
-                f"Most records that the {self._plan.role} read lately were bad; it stopped.",
-                "See 'driftline dlq list', mend the source, start it again.",
-            )
+        self._partitions.write_down(self._outbox.written)
+        self._seek(_positions(batch[done:], first=True))
+        for topic in self._plan.global_inputs:
+            self._tables.forget(topic, min((self._partitions.applied(one, topic) for one in self._partitions.owned()), default=0))
+        self._judge_source()
 
-    def _apply_tables(self) -> None:
+    def _offsets(self, batch: list[Message], done: int) -> list[TopicPartition]:
+        """Where to go on. A transaction that handled no record names a position too: the group refuses a worker that was left behind."""
+        if done:
+            return _positions(batch[:done])
+        return _positions(batch, first=True) if batch else self._partitions.positions()
+
+    def _work(self, batch: Sequence[Message], until: float) -> int:
+        """Apply the tables, then handle records until the time is over (at least one). Returns how many were handled."""
+        if not self._apply_tables(until):
+            return 0
+        for number, message in enumerate(batch):
+            if number and time.monotonic() > until:
+                return number
+            self._handle(message)
+        return len(batch)
+
+    def _apply_tables(self, until: float) -> bool:
+        """Hand the news of the global inputs to every partition. False if the time was over before the end."""
         for topic in self._plan.global_inputs:
             news = self._tables.next_offset(topic)
             for partition in self._partitions.owned():
@@ -156,72 +170,67 @@ class StepLoop:
                 if done >= news:
                     continue
                 for record in self._tables.since(topic, done):
-                    self._produce(partition, record)
+                    if time.monotonic() > until:
+                        self._partitions.note_applied(partition, topic, record.offset)
+                        return False
+                    self._apply(partition, record)
                 self._partitions.note_applied(partition, topic, news)
+        return True
+
+    def _apply(self, partition: int, record: Record) -> None:
+        try:
+            self._produce(partition, record)
+        except Poison as error:
+            self._partitions.state(partition).drop()
+            self._meter.discarded("handle")
+            log.error("table_record_not_applied", topic=record.topic, offset=record.offset, partition=partition, reason=error.reason)
 
     def _handle(self, message: Message) -> None:
         topic, partition = self._topics[message.topic() or ""], message.partition() or 0
-        self._meter.received()
-        state = self._partitions.state(partition)
         try:
             value = value_of(message)
             event = None if value is None else self._codec.decode(topic, value)
             self._produce(partition, Record(topic, partition, message.offset() or 0, recorded_at(message), key_of(message), event))
         except (UndecodableError, Poison) as error:
-            state.drop()
-            dead_letter(self._producer, self._settings, message, topic, error)
-            self._fuse.note(bad=True)
+            self._partitions.state(partition).drop()
+            self._outbox.set_aside(message, topic, error)
+            self._verdicts.append(True)
             self._meter.discarded("decode" if isinstance(error, UndecodableError) else "handle")
             self._meter.error(str(error))
             log.warning("record_set_aside", topic=topic, partition=partition, offset=message.offset(), reason=str(error))
         else:
-            self._fuse.note(bad=False)
+            self._verdicts.append(False)
 
     def _produce(self, partition: int, record: Record) -> None:
         """Handle one record and send its outputs, all or none."""
         state = self._partitions.state(partition)
-        context = Context(partition, self._settings.kafka.partitions, state, self._tables)
-        outputs = list(self._step.handle(record, context))
-        ready = [(one, one.raw if one.event is None else self._codec.encode(one.topic, one.event)) for one in outputs]
-        for one, value in ready:
-            self._send(prefixed(self._settings, one.topic), value, one.key, self._where(one))
+        outputs = list(self._step.handle(record, Context(partition, self._settings.kafka.partitions, state, self._tables)))
+        self._outbox.put(outputs, state.record)
         state.keep()
         self._meter.emitted(len(outputs))
 
-    def _where(self, emit: Emit) -> int:
-        if emit.partition is not None:
-            return emit.partition
-        return partition_of(emit.route or emit.key, topic_named(emit.topic).partitions(self._settings.kafka.partitions))
-
-    def _send(self, topic: str, value: bytes | None, key: str, partition: int, track: bool = False) -> None:
-        delivered = self._changelog_written if track else None
-        while True:
-            try:
-                self._producer.produce(topic, value, key.encode(), partition, on_delivery=delivered)
-                return
-            except BufferError:
-                self._producer.poll(0.1)
-
-    def _produce_state(self) -> None:
-        if self._plan.changelog is None:
-            return
-        topic = prefixed(self._settings, self._plan.changelog)
-        for partition in self._partitions.owned():
-            for key, value in self._partitions.state(partition).batch.items():
-                self._send(topic, value, key, partition, track=True)
-
-    def _changelog_written(self, error: KafkaError | None, message: Message) -> None:
-        if error is None:
-            partition = message.partition() or 0
-            self._changelog_offsets[partition] = max(self._changelog_offsets.get(partition, 0), (message.offset() or 0) + 1)
+    def _judge_source(self) -> None:
+        """Count what was committed, not what was tried; stop when most of it was bad."""
+        self._meter.received(len(self._verdicts))
+        for bad in self._verdicts:
+            self._fuse.note(bad=bad)
+        self._verdicts.clear()
+        if self._fuse.blown():
+            raise FuseBlown(
+                f"Most records that the {self._plan.role} read lately were bad; it stopped.",
+                "See 'driftline dlq list', mend the source, start it again.",
+            )
 
     def _abort(self, batch: list[Message]) -> None:
-        insist(lambda: self._producer.abort_transaction(10.0))
-        self._changelog_offsets.clear()
+        self._outbox.abort()
+        self._verdicts.clear()
         self._partitions.forget_batch()
-        for position in _positions(batch, first=True):
-            if self._partitions.has(position.partition):
-                self._consumer.seek(position)
+        self._seek(_positions(batch, first=True))
+
+    def _seek(self, places: Sequence[TopicPartition]) -> None:
+        for place in places:
+            if self._partitions.has(place.partition):
+                self._consumer.seek(place)
 
     def _hold(self, seconds: float) -> None:
         """The next stage can't take more: fetch nothing, keep polling, go on later."""
@@ -231,7 +240,7 @@ class StepLoop:
         while time.monotonic() < until:
             self._consumer.poll(min(0.2, seconds))
             self._meter.beat()
-        self._consumer.resume([one for one in self._consumer.assignment() if one in held])
+        self._consumer.resume([one for one in self._consumer.assignment() if self._partitions.has(one.partition)])
 
     def _tell(self) -> None:
         if time.monotonic() < self._lag_due:
@@ -245,7 +254,7 @@ class StepLoop:
         self._meter.lag(lag)
 
 
-def _positions(batch: list[Message], first: bool = False) -> list[TopicPartition]:
+def _positions(batch: Sequence[Message], first: bool = False) -> list[TopicPartition]:
     """Where to go on after this batch, or (`first`) where it began."""
     found: dict[tuple[str, int], list[int]] = defaultdict(list)
     for message in batch:

@@ -26,6 +26,8 @@ class Partitions:
         self._owned: dict[int, PartitionState] = {}
         self._arrived: list[TopicPartition] = []
         self._assigned = False
+        self._stable: dict[tuple[str, int], int] = {}
+        self.epoch = 0
 
     def assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Partitions came: fetch nothing of them until they are restored."""
@@ -37,6 +39,7 @@ class Partitions:
     def revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Partitions went. Between two batches nothing is open, so there is nothing to finish."""
         del consumer
+        self.epoch += 1
         gone = {one.partition for one in partitions}
         self._owned = {number: state for number, state in self._owned.items() if number not in gone}
         self._arrived = [one for one in self._arrived if one.partition not in gone]
@@ -48,7 +51,9 @@ class Partitions:
         arrived, self._arrived = self._arrived, []
         numbers = sorted({one.partition for one in arrived})
         if self._plan.changelog:
-            patiently(lambda: self._consumer.committed(arrived, 10.0))  # stable offsets: a predecessor's open transaction has ended
+            # Stable offsets: a predecessor's open transaction has ended.
+            for place in patiently(lambda: self._consumer.committed(arrived, 10.0)):
+                self._stable[place.topic, place.partition] = place.offset
             self._replay(numbers)
         self._owned.update({number: PartitionState(self._store, number) for number in numbers})
         self._consumer.resume(arrived)
@@ -57,6 +62,15 @@ class Partitions:
     def settled(self) -> bool:
         """Whether an assignment has come (it may be empty) and all of it is restored."""
         return self._assigned and not self._arrived
+
+    def positions(self) -> list[TopicPartition]:
+        """Where this worker stands in each assigned partition, as far as that is known: read to, else committed."""
+        places = self._consumer.position(self._consumer.assignment())
+        known = [
+            (one.topic, one.partition, one.offset if one.offset >= 0 else self._stable.get((one.topic, one.partition), -1))
+            for one in places
+        ]
+        return [TopicPartition(topic, number, offset) for topic, number, offset in known if offset >= 0 and self.has(number)]
 
     def owned(self) -> list[int]:
         """The numbers of the partitions that can be worked on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from confluent_kafka.cimpl import NewTopic
 
 from infra.core.errors import BadInput, DriftlineError, Refused
 from infra.core.settings import Settings
-from infra.kafka.client import connection, prefixed, unreachable
-from schemas.topics import DLQ_RETENTION_MS, TOPICS, Topic, concrete_names
+from infra.kafka.client import MOST_BYTES, connection, prefixed, unreachable
+from schemas.topics import DAY_MS, DLQ_RETENTION_MS, TOPICS, Topic, concrete_names
+
+KNOWN_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ def wanted_topics(settings: Settings) -> list[WantedTopic]:
             found.append(WantedTopic(prefixed(settings, name), partitions, _config(topic)))
             if not name.startswith("state."):
                 config = {"cleanup.policy": "delete", "retention.ms": str(DLQ_RETENTION_MS), "message.timestamp.type": "LogAppendTime"}
+                config["max.message.bytes"] = str(MOST_BYTES + 131_072)  # the largest bad record beside its headers
                 found.append(WantedTopic(prefixed(settings, f"dlq.{name}"), partitions, config))
     return found
 
@@ -59,6 +63,7 @@ def _config(topic: Topic) -> dict[str, str]:
             "segment.ms": "3600000",
             "segment.bytes": "67108864",
             "max.compaction.lag.ms": "86400000",
+            "delete.retention.ms": str(7 * DAY_MS),  # a worker that was away must still see that a key was deleted
         }
     return config
 
@@ -100,6 +105,7 @@ class TopicAdmin:
             replication = self._settings.kafka.replication
             news = [NewTopic(one.name, one.partitions, replication, config=dict(one.config)) for one in create]
             self._wait(self._admin.create_topics(news).values())
+            self._await_known({one.name for one in create})
         resources = []
         for name in {one.name for one in changes if one.action.startswith("set")}:
             entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in wanted[name].config.items()]
@@ -107,6 +113,12 @@ class TopicAdmin:
         if resources:
             self._wait(self._admin.incremental_alter_configs(resources).values())
         return changes
+
+    def _await_known(self, names: set[str]) -> None:
+        """Wait until the broker tells of the new topics: it answers a moment before it does, and a role would find them missing."""
+        deadline = time.monotonic() + KNOWN_SECONDS
+        while names - self._existing().keys() and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _existing(self) -> dict[str, int]:
         try:

@@ -18,6 +18,7 @@ from schemas.targeting import HostName, parse_target, show, span_of, too_many
 Ports = frozenset[int]
 Resolved = Mapping[str, tuple[str, ...]]
 MOST_REFUSALS = 1000
+MOST_DELAY = timedelta(minutes=2)  # nothing behind a unit that waits can be published
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,8 @@ def objection(request: TargetRequest, limits: Limits, now: datetime) -> str | No
     """Why nothing of a request can be planned whatever its targets are, or None."""
     if request.zone not in limits.zones:
         return f"there is no zone '{show(request.zone)}' here; the zones are {', '.join(limits.zones)}"
-    if request.not_before and request.not_before - now > limits.valid:
-        return f"not_before is more than {limits.valid.total_seconds() / 60:.0f} minutes ahead; push it nearer to the time"
+    if request.not_before and request.not_before - now > MOST_DELAY:
+        return f"not_before is more than {MOST_DELAY.total_seconds() / 60:.0f} minutes ahead; push it nearer to the time"
     if request.ports is not None:
         try:
             parse_ports(request.ports)

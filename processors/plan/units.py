@@ -17,7 +17,7 @@ from schemas.portset import ranges, show_ports
 
 T = TypeVar("T")
 MOST_ADDRESSES = 256
-MOST_UNITS = 50_000
+MOST_UNITS = 5_000  # all are written in one transaction, which must end within 10 s
 # The other half of a unit's time is kept for naming the services that answered and for the path.
 SWEEP_SHARE = 0.5
 
@@ -56,7 +56,11 @@ def too_much(plan: Plan, limits: Limits) -> str | None:
         groups = -(-len(piece.ports) // shape.ports)
         count += sum(groups * -(-sum(part.size for part in parts) // shape.addresses) for _, parts in piece.where.by_subnet())
     if count > MOST_UNITS:
-        return f"the request would be {count} units of work at its grants' intensity, the limit is {MOST_UNITS}: push it in parts"
+        parts = -(-count // MOST_UNITS)
+        return (
+            f"the request would be {count} units of work at its grants' intensity, the limit is {MOST_UNITS}: "
+            f"divide it into {parts} or more requests of about equal size"
+        )
     return None
 
 

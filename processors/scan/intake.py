@@ -1,7 +1,8 @@
 """The units that this scanner has taken and not yet published, in the order of their partitions. Pure bookkeeping: no Kafka, no clock.
 
-A unit waits, runs, is done. Units of one subnet run one at a time and in their order; a unit that must not start yet holds back its own
-subnet only. What is done waits until everything before it in its partition is done, so that offsets are committed in order.
+A unit waits, runs, is done. Units of one subnet run one at a time and in their order. What is done waits until everything before it in
+its partition is done, so that offsets are committed in order. So a unit that must not start yet holds back the start of its own subnet's
+units only, but the publishing of all that is behind it in its partition: the planner allows it a delay of two minutes at most.
 """
 
 from __future__ import annotations

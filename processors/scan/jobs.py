@@ -77,6 +77,8 @@ class Jobs:
         """What has ended, with what is to be published. A unit that was stopped for no reason of its own waits for another attempt."""
         for entry, job in [(entry, job) for entry, job in self._running.items() if job.future.done()]:
             del self._running[entry]
+            if job.future.cancelled():
+                job.gate.halt()  # notes why: it may not have asked since; "stopping" means that it is done again
             if job.gate.lost:
                 continue
             if job.gate.halted in UNFINISHED:

@@ -14,6 +14,7 @@ from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
 from processors.scan.probe import Host, HostProbe, Probe, Service, ServiceProbe
 from processors.scan.probing.evidence import Evidence, merge, observation
+from processors.scan.probing.fitting import MOST_NAMES, fitted
 from processors.scan.probing.paths import better
 from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.workers import share_out
@@ -99,8 +100,8 @@ class Look:
             grant_id=self.unit.grant_id,
             agent_id=self.agent_id,
             attempt=self.attempt,
-            names=names,
-            services=tuple(observation(port, known[port]) for port in sorted(known)),
+            names=names[:MOST_NAMES],
+            services=fitted(tuple(observation(port, known[port]) for port in sorted(known))),
             path=path,
             observed_at=self.now(),
         )

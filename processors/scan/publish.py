@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from infra.core.errors import Poison
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
-from infra.kafka.client import prefixed, transactional_producer
+from infra.kafka.client import MOST_BYTES, prefixed, transactional_producer
 from infra.kafka.deadletters import dead_letter
 from processors.scan.intake import Entry
 from processors.scan.partial import Outcome
@@ -19,6 +20,7 @@ from schemas.ids import partition_of, subnet_key
 from schemas.topics import work_topic
 
 log = structlog.get_logger()
+MOST_RECORD = MOST_BYTES - 65_536  # bytes of a value: its key and the batch around it need room too
 MOST_ABORTS = 20  # in a row, before the role gives up and its supervisor starts it anew
 
 
@@ -34,13 +36,15 @@ class UnitPublisher:
         """Publish a unit that is done, all or nothing. False: nothing was, try again. Raises KafkaException if trying again can't help."""
         if entry.outcome is None:
             raise ValueError("only a unit that is done can be published")
-        count = 0
+        records = self._records(entry.outcome)
+        if any(len(value) > MOST_RECORD for *_, value in records):
+            log.warning("unit_set_aside", partition=entry.partition, offset=entry.offset, error="Poison", reason=TOO_LARGE)
+            entry.finish(too_large(entry.outcome))
+            records = self._records(entry.outcome)
         self._producer.begin_transaction()
         try:
-            for topic, key, route, event in outputs(entry.outcome):
-                where = partition_of(route, self._settings.kafka.partitions)
-                self._producer.produce(prefixed(self._settings, topic), self._codec.encode(topic, event), key.encode(), where)
-                count += 1
+            for topic, key, where, value in records:
+                self._produce(topic, value, key, where)
             if entry.outcome.error is not None:
                 dead_letter(self._producer, self._settings, entry.message, work_topic(self._settings.scanner.zone), entry.outcome.error)
             done = TopicPartition(entry.message.topic() or "", entry.partition, entry.offset + 1)
@@ -50,8 +54,28 @@ class UnitPublisher:
             self._abort(error)
             return False
         self._aborts = 0
-        self._meter.emitted(count)
+        self._meter.emitted(len(records))
         return True
+
+    def _records(self, outcome: Outcome) -> list[tuple[str, bytes, int, bytes]]:
+        """Topic on the cluster, key, partition, value."""
+        return [
+            (
+                prefixed(self._settings, topic),
+                key.encode(),
+                partition_of(route, self._settings.kafka.partitions),
+                self._codec.encode(topic, event),
+            )
+            for topic, key, route, event in outputs(outcome)
+        ]
+
+    def _produce(self, topic: str, value: bytes, key: bytes, where: int) -> None:
+        """Queue a record; a queue that is full is sent first. Raises KafkaException."""
+        try:
+            self._producer.produce(topic, value, key, where)
+        except BufferError:
+            self._producer.flush(5.0)
+            self._producer.produce(topic, value, key, where)
 
     def _abort(self, failure: KafkaException) -> None:
         """Undo. A rebalance in between, or a broker that was away, gets another chance; a successor with our id (fencing) does not."""
@@ -62,6 +86,15 @@ class UnitPublisher:
             raise failure
         log.warning("unit_not_published_yet", reason=cause.str(), tries=self._aborts)
         self._producer.abort_transaction()
+
+
+TOO_LARGE = "its results are larger than a record may be"
+
+
+def too_large(outcome: Outcome) -> Outcome:
+    """What is published for results that no record can hold: the word that nothing was probed, and the unit's dead letter."""
+    nothing = {"probed": (), "hosts": (), "complete": False, "stopped_reason": TOO_LARGE}
+    return Outcome(tuple(one.model_copy(update=nothing) for one in outcome.sweeps), error=Poison(TOO_LARGE))
 
 
 def outputs(outcome: Outcome) -> Iterator[tuple[str, str, str, Event]]:

@@ -28,6 +28,7 @@ from processors.scan.publish import UnitPublisher
 from processors.scan.scope.acceptance import knows_grant, read_unit, uncovered
 from processors.scan.scope.admission import UNFINISHED, ScannerGate
 from processors.scan.scope.authority import Authority, uptime
+from processors.scan.scope.contact import Contact
 from schemas.codec import Codec, UndecodableError
 from schemas.events.operations import AgentState
 from schemas.topics import work_topic
@@ -62,6 +63,7 @@ class Scanner:
         self._meter, self._fuse = Meter("scanner"), Fuse()
         self._authority = Authority(settings, identity.agent_id, codec)
         self._gate = ScannerGate(settings, self._authority, uptime, utc_now)
+        self._contact = Contact(settings.scanner.cut_off_seconds, uptime())
         self._publisher = UnitPublisher(settings, codec, self._meter)
         self._heartbeat = Heartbeat(settings, identity, codec, utc_now, uptime)
         group = f"scanner.{settings.scanner.zone}"
@@ -114,10 +116,12 @@ class Scanner:
             self._forget_partitions(list(self._backlog.queues))
             self._subscribed = False
 
-    def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign(partitions)
+        consumer.resume(partitions)  # librdkafka keeps a pause through revoke and assign
         self._backlog.assign(one.partition for one in partitions)
         self._gate.owned = max(1, len(self._backlog.queues))
-        self._gate.contact_at = uptime()
+        self._gate.contact_at = self._contact.member(uptime())
         log.info("partitions_assigned", partitions=sorted(self._backlog.queues))
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
@@ -171,7 +175,7 @@ class Scanner:
         """Once a second, an answer of the group's coordinator. Without partitions there is nothing to lose, and nothing to send."""
         asked = uptime()
         if not self._backlog.queues:
-            self._gate.contact_at = asked
+            self._gate.contact_at = self._contact.member(asked)
         elif asked - self._asked_at >= 1.0:
             self._asked_at = asked
             try:
@@ -179,7 +183,7 @@ class Scanner:
             except KafkaException as error:
                 log.warning("coordinator_does_not_answer", reason=str(error))
             else:
-                self._gate.contact_at = asked
+                self._gate.contact_at = self._contact.answered(asked)
 
     def _settle(self) -> None:
         for entry, outcome in self._jobs.finished():

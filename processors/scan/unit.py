@@ -142,11 +142,12 @@ def udp_not_probed(unit: WorkUnit, tcp: SweepResult) -> SweepResult:
 
 
 def is_plain(address: str) -> bool:
-    """Whether it is an address in its one canonical form, without a scope: anything else in a unit is never probed."""
+    """Whether it is an address in its one canonical form, no scope, no IPv4 in IPv6's clothes: anything else is never probed."""
     try:
-        return str(ipaddress.ip_address(address)) == address and "%" not in address
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
+    return str(parsed) == address and "%" not in address and getattr(parsed, "ipv4_mapped", None) is None
 
 
 def engine_of(addresses: Sequence[str], engine: str) -> str:

@@ -45,7 +45,7 @@ def content(pipeline: Pipeline) -> Content:
 
 def story(folder: Path, keys: Path, strike: Callable[[Pipeline, str, LinkCounter], None]) -> Content:
     """Nine scans of a lab, one for each victim; then the lab changes and is looked at until the closed service is confirmed."""
-    with Lab(keys, "dle-", 232) as lab, running_pipeline(folder) as pipeline:
+    with Lab(keys, "dle-", 240) as lab, running_pipeline(folder) as pipeline:
         pipeline.grant("full", lab.networks(), icmp=True, path=True)
         hosts = [lab.plan.addresses(host.name) for host in lab.plan.hosts]
         for number, victim in enumerate(VICTIMS):

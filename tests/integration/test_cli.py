@@ -181,7 +181,7 @@ def test_topics_apply_shows_changes_once(desk: Desk) -> None:
 
 
 def test_follow_prints_what_stands_then_what_changes_and_ends_on_ctrl_c(desk: Desk) -> None:
-    example = next(one for one in EXAMPLES if isinstance(one, Finding))
+    example = next(one for _, one in EXAMPLES if isinstance(one, Finding))
     hostile = example.model_copy(update={"finding_id": "f1", "status": "open", "title": "\x1b[31m[bold]old", "risk": 50.0})
     desk.publish("findings", "f1", hostile)
     command = [sys.executable, "-m", "infra.app.cli", "findings", "list", "--follow", "--json"]

@@ -20,6 +20,7 @@ from infra.core.errors import Poison
 from infra.core.ports import Context, Emit, Record, StepPlan
 from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.client import Publisher, read_whole, value_of
+from infra.kafka.globaltables import GlobalTables
 from infra.kafka.loop import run_step
 from infra.kafka.topics import TopicAdmin
 from schemas.codec import Codec
@@ -190,3 +191,31 @@ def test_kill_nine_at_any_moment_changes_nothing(settings: Settings) -> None:
     with Running(settings):
         until(lambda: len(counts(settings)) >= 900)
     assert counts(settings) == [(partition, count) for partition in range(3) for count in range(1, 301)]
+
+
+def test_every_record_of_a_global_input_is_handed_over_not_only_the_latest_of_a_key(settings: Settings) -> None:
+    def owners(tables: GlobalTables, start: int) -> list[str]:
+        return [one.event.owner for one in tables.since("inventory", start) if isinstance(one.event, InventoryRecord)]
+
+    tables = GlobalTables(settings, ("inventory",), Codec(), ("inventory",))
+    tables.load()
+    publisher = Publisher(settings, Codec())
+    for owner in ("first", "second", "third"):
+        publisher.publish("inventory", "198.18.0.0/24", InventoryRecord(network="198.18.0.0/24", owner=owner))
+    publisher.flush()
+    until(lambda: tables.poll() is not None and tables.next_offset("inventory") == 3)
+    assert owners(tables, 0) == ["first", "second", "third"]
+    tables.forget("inventory", 2)
+    assert (owners(tables, 0), owners(tables, 2), owners(tables, 3)) == (["third"], ["third"], [])
+    tables.close()
+
+
+def test_a_bad_record_of_the_largest_size_goes_to_the_dlq_whole(settings: Settings) -> None:
+    publisher = Publisher(settings, Codec())
+    large = os.urandom(3 << 20)
+    publisher._producer.produce(f"{settings.kafka.prefix}ticks", large, b"0", 0)
+    publisher.flush()
+    push(settings, 3)
+    with Running(settings):
+        until(lambda: len(counts(settings)) == 3)
+    assert [value_of(one) for one in read(settings, "dlq.ticks")] == [large]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.events.base import PortRange
 from schemas.portset import expand, holds, parse_ports, ranges, show_ports
 
 ports = st.sets(st.integers(1, 65535) | st.integers(1, 40), max_size=60)
@@ -49,3 +51,9 @@ def test_any_text_is_ports_or_gets_a_sentence(text: str) -> None:
 def test_what_is_no_set_of_ports(text: str) -> None:
     with pytest.raises(ValueError, match=r"\.$"):
         parse_ports(text)
+
+
+def test_many_whole_ranges_cost_no_time() -> None:
+    begun = time.monotonic()
+    assert parse_ports(",".join(["1-65535"] * 20_000)) == (PortRange(first=1, last=65535),)
+    assert time.monotonic() - begun < 5.0

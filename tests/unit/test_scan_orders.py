@@ -13,9 +13,10 @@ import pytest
 from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import ScopeSettings, Settings, Signer
 from infra.core.trust import load_signers, signers_stamp
-from processors.scan.scope.floors import load_floors, save_floors
+from processors.scan.scope.floors import Floors, load_floors, save_floors
 from processors.scan.scope.orders import Orders
 from schemas.events.grants import Command, CommandKind
+from tests.scan_samples import make_grant
 
 
 def told(*commands: tuple[str, CommandKind, tuple[str, ...]]) -> Orders:
@@ -46,10 +47,13 @@ def test_a_freeze_of_other_networks_leaves_a_unit_alone_and_a_resume_ends_it() -
 
 def test_floors_survive_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scanner-0" / "floors.json"
-    assert load_floors(path) == {}
-    save_floors(path, {"lab": 3})
-    assert load_floors(path) == {"lab": 3}
-    for text in ("{", "[]", json.dumps({"lab": "x"})):
+    assert load_floors(path) == Floors()
+    floors = Floors({"lab": 3}, {"lab": make_grant(3)})
+    save_floors(path, floors)
+    assert load_floors(path) == floors
+    path.write_text(json.dumps({"lab": 3}))  # as earlier versions wrote it
+    assert load_floors(path) == Floors({"lab": 3})
+    for text in ("{", "[]", json.dumps({"lab": "x"}), json.dumps({"revisions": {"lab": 1}, "grants": [{"grant_id": "lab"}]})):
         path.write_text(text)
         with pytest.raises(MissingPrerequisite, match="revoked grant could come back"):
             load_floors(path)
@@ -57,15 +61,15 @@ def test_floors_survive_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_crash_while_floors_are_written_leaves_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "floors.json"
-    save_floors(path, {"lab": 3})
+    save_floors(path, Floors({"lab": 3}))
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save_floors(path, {"lab": 4})
-    assert load_floors(path) == {"lab": 3}
+        save_floors(path, Floors({"lab": 4}))
+    assert load_floors(path) == Floors({"lab": 3})
 
 
 KEY = base64.b64encode(bytes(32)).decode()

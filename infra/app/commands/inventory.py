@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ipaddress
 import json
 import sys
 from pathlib import Path
@@ -74,7 +75,9 @@ def _record(line: object) -> InventoryRecord:
     fields = json.loads(line) if isinstance(line, str) else _of_csv(line) if isinstance(line, dict) else None
     if not isinstance(fields, dict):
         raise ValueError('a line is an object such as {"network": "198.18.0.0/24", "owner": "web team"}')
-    return InventoryRecord.model_validate({**fields, "changed_by": local_actor().name})
+    record = InventoryRecord.model_validate({**fields, "changed_by": local_actor().name})
+    ipaddress.ip_network(record.network)
+    return record
 
 
 def _of_csv(row: dict[str | None, Any]) -> dict[str, Any]:

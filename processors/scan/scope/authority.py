@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -17,11 +18,11 @@ from infra.core.errors import DriftlineError, MissingPrerequisite
 from infra.core.settings import Settings
 from infra.core.trust import load_signers, signers_stamp
 from infra.kafka.client import consumer_config, prefixed, value_of
-from processors.scan.scope.floors import load_floors, save_floors
+from processors.scan.scope.floors import Floors, load_floors, save_floors
 from processors.scan.scope.orders import Orders
 from schemas.codec import Codec, UndecodableError
 from schemas.events.grants import Command, Grant
-from schemas.scope import GrantBook
+from schemas.scope import GrantBook, KnownGrant
 from schemas.signing import TrustedSigner
 
 log = structlog.get_logger()
@@ -50,12 +51,17 @@ class Authority:
         self._settings, self._agent_id, self._codec = settings, agent_id, codec
         self._path = settings.data_dir / f"scanner-{settings.slot}" / "floors.json"
         self._stamp = signers_stamp(settings)
-        self.book = GrantBook(load_signers(settings), load_floors(self._path))
+        saved = load_floors(self._path)
+        self._believed = dict(saved.grants)  # by id, the last that was ever believed, whoever is trusted now
+        self.book = book_of(load_signers(settings), saved.revisions, self._believed.values())
         self.orders = Orders()
         self.fresh_at = float("-inf")
         self.failure: Exception | None = None
         self._names = {prefixed(settings, topic): topic for topic in TOPICS}
+        self._grants = prefixed(settings, "grants")
         self._read = dict.fromkeys(self._names, 0)
+        self._held: list[Grant] = []
+        self._held_until = 0  # while `grants` is read again, nothing counts before this offset is reached
         self._question = _Question(float("-inf"))
         self._answers = True
         self._stop = threading.Event()
@@ -85,24 +91,24 @@ class Authority:
         if self.failure is not None:
             raise DriftlineError(f"The scanner lost sight of its grants ({self.failure}).", "It starts again by itself.") from self.failure
 
-    def learn(self, grants: list[Grant], signers: tuple[TrustedSigner, ...] | None = None) -> None:
-        """Take in grants; with `signers`, believe these from now on, and `grants` is all that is known.
-
-        What was believed is on the disk before it counts. Raises OSError if the disk does not take it.
-        """
+    def learn(self, grants: list[Grant]) -> None:
+        """Take in grants. What was believed is on the disk before it counts. Raises OSError if the disk does not take it."""
         old = self.book
-        book = GrantBook(old.signers, dict(old.floors), dict(old.known)) if signers is None else GrantBook(signers, dict(old.floors))
-        for grant in grants:
-            reason = book.learn(grant)
-            if reason:
-                log.warning("grant_not_believed", grant=grant.grant_id, revision=grant.revision, reason=reason)
-        if book.floors != self.book.floors:
-            save_floors(self._path, book.floors)
-        self.book = book
+        book = book_of(old.signers, old.floors, grants, old.known)
+        believed = self._believed | {name: one.grant for name, one in book.known.items()}
+        if book.floors != old.floors or believed != self._believed:
+            save_floors(self._path, Floors(book.floors, believed))
+        self.book, self._believed = book, believed
+
+    def trust(self, signers: tuple[TrustedSigner, ...]) -> None:
+        """Believe these signers, and what they signed, from now on. What was refused before must be read again, all before any counts."""
+        self.book = book_of(signers, self.book.floors, self._believed.values())
+        self._held_until, self._read[self._grants] = max(self._held_until, self._read[self._grants]), 0
 
     def _follow(self) -> None:
-        config = consumer_config(self._settings, "scanner.authority", **{"enable.partition.eof": True, "fetch.wait.max.ms": 500})
-        consumer = Consumer(config)
+        # What is signed needs no commit; and a committed reader sees nothing behind a transaction that somebody leaves open.
+        over = {"enable.partition.eof": True, "fetch.wait.max.ms": 500, "isolation.level": "read_uncommitted"}
+        consumer = Consumer(consumer_config(self._settings, "scanner.authority", **over))
         try:
             consumer.assign([TopicPartition(name, 0, 0) for name in self._names])
             while not self._stop.is_set():
@@ -120,7 +126,6 @@ class Authority:
             consumer.close()
 
     def _take(self, messages: list[Message]) -> None:
-        grants: list[Grant] = []
         for message in messages:
             error, name, offset = message.error(), message.topic() or "", message.offset() or 0
             if error is not None:
@@ -131,12 +136,17 @@ class Authority:
                 continue
             event = self._decoded(message, self._names[name])
             if isinstance(event, Grant):
-                grants.append(event)
+                self._held.append(event)
             elif isinstance(event, Command):
                 self.orders = self.orders.after(event, self._agent_id)
             self._read[name] = max(self._read[name], offset + 1)
-        if grants:
-            self.learn(grants)
+        if self._read[self._grants] >= self._held_until:
+            self._learn_held()
+
+    def _learn_held(self) -> None:
+        if self._held:
+            self.learn(self._held)
+            self._held = []
 
     def _decoded(self, message: Message, topic: str) -> object:
         """The event; None for a tombstone (which changes nothing) or bytes that can't be decoded."""
@@ -162,6 +172,8 @@ class Authority:
     def _judge(self) -> None:
         ends = self._question.ends
         if ends and all(self._read[name] >= end for name, end in ends.items()):
+            self._held_until = 0
+            self._learn_held()
             self.fresh_at = self._question.asked_at
             self._loaded.set()
 
@@ -176,6 +188,18 @@ class Authority:
         except DriftlineError as error:
             log.error("signers_file_ignored", reason=str(error))
             return
-        self.learn([one.grant for one in self.book.known.values()], signers)
-        consumer.seek(TopicPartition(prefixed(self._settings, "grants"), 0, 0))
+        self.trust(signers)
+        consumer.seek(TopicPartition(self._grants, 0, 0))
         log.info("signers_changed", signers=[one.name for one in signers])
+
+
+def book_of(
+    signers: tuple[TrustedSigner, ...], floors: Mapping[str, int], grants: Iterable[Grant], known: Mapping[str, KnownGrant] | None = None
+) -> GrantBook:
+    """A book that has learnt these grants; those that are not believed are logged."""
+    book = GrantBook(signers, dict(floors), dict(known or {}))
+    for grant in grants:
+        reason = book.learn(grant)
+        if reason:
+            log.warning("grant_not_believed", grant=grant.grant_id, revision=grant.revision, reason=reason)
+    return book

@@ -1,37 +1,56 @@
-"""The highest revision of each grant that this scanner ever believed, on its disk: what keeps a revoked grant from being revived."""
+"""What this scanner ever believed of each grant, on its disk: so that emptying or compacting `grants` revives and hides nothing.
+
+The highest revisions keep a revoked grant from coming back; the grants themselves keep their exclusions from vanishing.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.core.errors import MissingPrerequisite
+from schemas.events.grants import Grant
 
 
-def load_floors(path: Path) -> dict[str, int]:
-    """Highest revisions by grant id; none if there is no file yet. Raises MissingPrerequisite for a damaged one."""
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """Highest revisions by grant id, and the grants that were believed at them. Signatures are to be checked again at each start."""
+
+    revisions: Mapping[str, int] = field(default_factory=dict)
+    grants: Mapping[str, Grant] = field(default_factory=dict)
+
+
+def load_floors(path: Path) -> Floors:
+    """What was saved; nothing if there is no file yet. Raises MissingPrerequisite for a damaged one."""
     try:
-        floors = json.loads(path.read_text())
-        if not isinstance(floors, dict) or not all(isinstance(one, int) for one in floors.values()):
+        saved = json.loads(path.read_text())
+        if not isinstance(saved, dict):
             raise ValueError("not a table of revisions")
+        # Older files are the table of revisions itself, whose values are numbers.
+        whole = isinstance(saved.get("revisions"), dict)
+        revisions, grants = (saved["revisions"], saved.get("grants", [])) if whole else (saved, [])
+        if not all(isinstance(one, int) for one in revisions.values()) or not isinstance(grants, list):
+            raise ValueError("not a table of revisions")
+        return Floors(revisions, {one.grant_id: one for one in map(Grant.model_validate, grants)})
     except FileNotFoundError:
-        return {}
+        return Floors()
     except (OSError, ValueError) as error:
         raise MissingPrerequisite(
             f"The highest grant revisions in {path} can't be read ({error}); without them a revoked grant could come back.",
             "Restore the file, or revoke again what must stay revoked and then delete it.",
         ) from None
-    return floors
 
 
-def save_floors(path: Path, floors: Mapping[str, int]) -> None:
+def save_floors(path: Path, floors: Floors) -> None:
     """Replace the file at once and for good: a crash leaves the old one or the new one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
+    grants = [one.model_dump(mode="json") for _, one in sorted(floors.grants.items())]
     with draft.open("w") as file:
-        json.dump(floors, file, indent=1, sort_keys=True)
+        json.dump({"revisions": dict(floors.revisions), "grants": grants}, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

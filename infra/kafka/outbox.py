@@ -1,0 +1,83 @@
+"""What one transaction of the loop writes: outputs, dead letters, the changelog, and the consumed offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+
+from infra.core.errors import Poison
+from infra.core.ports import Emit, StepPlan
+from infra.core.settings import Settings
+from infra.kafka.client import MOST_BYTES, insist, prefixed, transactional_producer
+from infra.kafka.deadletters import dead_letter
+from schemas.codec import Codec
+from schemas.ids import partition_of
+from schemas.topics import topic_named
+
+ROOM = 65_536  # for the key, the headers and the batch around a value
+
+
+class Outbox:
+    """The producer of one worker. `written` tells, after a commit, the changelog offset that each partition's state stands for."""
+
+    def __init__(self, settings: Settings, plan: StepPlan, codec: Codec) -> None:
+        self._settings, self._codec = settings, codec
+        self._changelog = prefixed(settings, plan.changelog) if plan.changelog else None
+        self._producer: Producer = transactional_producer(settings, plan.role)
+        self.written: dict[int, int] = {}
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._producer.begin_transaction()
+
+    def put(self, outputs: Sequence[Emit], state: Mapping[str, bytes | None]) -> None:
+        """Send the outputs of one record, all or none. Raises Poison if one of them, or of its state, is larger than a record may be."""
+        ready = [(one, one.raw if one.event is None else self._codec.encode(one.topic, one.event)) for one in outputs]
+        largest = max((len(value) for value in (*(value for _, value in ready), *state.values()) if value), default=0)
+        if largest > MOST_BYTES - ROOM:
+            raise Poison(f"what comes of it has {largest} bytes, more than a record may have")
+        for one, value in ready:
+            self._send(prefixed(self._settings, one.topic), value, one.key, self._where(one))
+
+    def set_aside(self, message: Message, topic: str, error: Exception) -> None:
+        """Send a record to its DLQ."""
+        dead_letter(self._producer, self._settings, message, topic, error)
+
+    def keep(self, partition: int, changes: Mapping[str, bytes | None]) -> None:
+        """Send a partition's state changes to the changelog."""
+        if self._changelog is not None:
+            for key, value in changes.items():
+                self._send(self._changelog, value, key, partition, self._noted)
+
+    def commit(self, offsets: Sequence[TopicPartition], group: object) -> None:
+        """Commit with these consumed offsets. Every record is at the broker before the group is asked whether we still own them."""
+        self._producer.flush(30.0)
+        if offsets:
+            insist(lambda: self._producer.send_offsets_to_transaction(list(offsets), group, 10.0))
+        insist(lambda: self._producer.commit_transaction(10.0))
+
+    def abort(self) -> None:
+        """Nothing of the open transaction happened."""
+        insist(lambda: self._producer.abort_transaction(10.0))
+        self.written.clear()
+
+    def _where(self, emit: Emit) -> int:
+        if emit.partition is not None:
+            return emit.partition
+        return partition_of(emit.route or emit.key, topic_named(emit.topic).partitions(self._settings.kafka.partitions))
+
+    def _send(
+        self, topic: str, value: bytes | None, key: str, partition: int, told: Callable[[KafkaError | None, Message], None] | None = None
+    ) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key.encode(), partition, on_delivery=told)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def _noted(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            partition = message.partition() or 0
+            self.written[partition] = max(self.written.get(partition, 0), (message.offset() or 0) + 1)
