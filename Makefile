@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test dev check format lab-down clean bench-latency
+.PHONY: help demo test test-long dev check format lab-down clean bench-latency
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -13,6 +13,9 @@ demo: ## install what is missing, then watch a lab network from end to end (ARGS
 
 test: dev check ## install what is missing, then check and test everything (ARGS are pytest's)
 	$(BIN)/pytest $(ARGS)
+
+test-long: dev ## the long proofs too: kills again and again, a million lines, the machine at rest
+	$(BIN)/pytest -m "long or not long" $(ARGS)
 
 dev: ## install what is missing for development
 	@$(PYTHON) -m infra.app.bootstrap test

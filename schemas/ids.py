@@ -7,6 +7,8 @@ import ipaddress
 
 import rfc8785
 
+from schemas.events.findings import Decision, DecisionKind
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -37,6 +39,15 @@ def asset_key(zone: str, address: str) -> str:
 def finding_id(zone: str, rule: str, subject: str) -> str:
     """A finding is one rule's word on one subject in one zone."""
     return content_id("finding", zone, rule, subject)
+
+
+def decision_key(decision: Decision) -> str:
+    """The key of a decision's record, `finding id|slot`: what says another thing (a comment, an assignment, an edit) has a slot of its own.
+
+    Accept, suppress, false positive, true positive and reopen share the slot `standing`: of them the last one counts.
+    """
+    apart = decision.kind in (DecisionKind.ASSIGN, DecisionKind.COMMENT, DecisionKind.EDIT)
+    return f"{decision.finding_id}|{decision.kind.value if apart else 'standing'}"
 
 
 def murmur2(data: bytes) -> int:

@@ -23,7 +23,10 @@ TableRow = tuple[str, Row]
 
 def rows_of(event: Event, recorded_at: datetime) -> list[TableRow]:
     """The rows that an event becomes: (table, columns). Raises KeyError for an event that no table keeps."""
-    return [(table, {**row, "recorded_at": recorded_at}) for table, row in ROWS[type(event)](event)]
+    found = list(ROWS[type(event)](event))
+    for _, row in found:
+        row["recorded_at"] = recorded_at
+    return found
 
 
 def _sweep(event: SweepResult) -> Iterator[TableRow]:

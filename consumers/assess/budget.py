@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from infra.core.settings import ModelSettings
 
 HOUR = 3600.0
 
@@ -24,3 +27,16 @@ class HourlyBudget:
             return False
         self._spent.append(now)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """What the review loop may spend. Made once a process: it outlives a loop that breaks and begins anew."""
+
+    calls: HourlyBudget
+    follow_ups: HourlyBudget
+
+
+def budgets_of(settings: ModelSettings, clock: Callable[[], float]) -> Budgets:
+    """Full budgets, as the settings say."""
+    return Budgets(HourlyBudget(settings.calls_per_hour, clock), HourlyBudget(settings.followups_per_hour, clock))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from consumers.assess.memory import FindingMemory
+from schemas.events.base import Event
 from schemas.events.findings import Decision, DecisionKind, FindingStatus
 
 STATUS_OF = {
@@ -13,6 +15,8 @@ STATUS_OF = {
     DecisionKind.FALSE_POSITIVE: FindingStatus.FALSE_POSITIVE,
 }
 REMEMBERED = 16
+SLOTS = ("", "|standing", "|assign", "|comment", "|edit")
+"""What may follow the finding id in the key of a decision's record (`schemas.ids.decision_key`); nothing, for those who key by it alone."""
 
 
 def decide(memory: FindingMemory, decision: Decision) -> None:
@@ -35,9 +39,17 @@ def decide(memory: FindingMemory, decision: Decision) -> None:
         memory.standing = memory.edit = None
 
 
-def withdraw(memory: FindingMemory) -> None:
-    """The decision's record was deleted: as if nobody had decided."""
+def decide_anew(memory: FindingMemory, table: Mapping[str, Event]) -> None:
+    """Count the decisions whose records stand, and no others: for a finding that is new, or when a record was deleted.
+
+    The table may be ahead of the records handed over. None is marked as taken in, so that these still count, in the order of the log.
+    """
+    found = (table.get(f"{memory.finding_id}{slot}") for slot in SLOTS)
+    known = [one for one in found if isinstance(one, Decision) and one.finding_id == memory.finding_id]
     memory.standing = memory.edit = memory.latest = None
+    for decision in sorted(known, key=lambda one: (one.decided_at, one.decision_id)):
+        memory.applied = ()
+        decide(memory, decision)
     memory.applied = ()
 
 

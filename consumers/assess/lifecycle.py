@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from consumers.assess.deciding import decide, expire, expiries, status_of, withdraw
+from consumers.assess.deciding import decide, decide_anew, expire, expiries, status_of
 from consumers.assess.memory import (
     FindingMemory,
     PlaceEntry,
@@ -77,25 +77,25 @@ class Assessor:
             context.state.delete(key)
         place = exposure.place
         where = f"{place.zone}|{place.address}|{place.port:05}|{place.transport.value}"
-        memory.places[exposure.exposure_id] = PlaceEntry(exposure.revision, exposure.base_risk if standing else None, where)
+        memory.keep_place(exposure.exposure_id, PlaceEntry(exposure.revision, exposure.base_risk if standing else None, where))
         if standing:
             memory.first_seen = min(memory.first_seen or exposure.observed_at, exposure.observed_at)
-        if memory.told is None and (known := context.tables.table("decisions").get(memory.finding_id)) and isinstance(known, Decision):
-            decide(memory, known)
+        if memory.told is None:
+            decide_anew(memory, context.tables.table("decisions"))
         yield from self._tell(memory, exposure.observed_at, context)
         save(context.state, memory)
 
     def _decision(self, record: Record, context: Context) -> Iterator[Emit]:
         """Every partition gets every decision; the one that has the finding acts."""
         decision = record.event
-        memory = load(context.state, decision.finding_id if isinstance(decision, Decision) else record.key)
+        memory = load(context.state, decision.finding_id if isinstance(decision, Decision) else record.key.partition("|")[0])
         if memory is None or memory.told is None:
             return
         yield from self._settle(memory, record.recorded_at, context)
         if isinstance(decision, Decision):
             decide(memory, decision)
         else:
-            withdraw(memory)
+            decide_anew(memory, context.tables.table("decisions"))
         yield from self._tell(memory, record.recorded_at, context)
         save(context.state, memory)
 

@@ -19,6 +19,9 @@ from infra.core.ports import State
 from schemas.events.findings import Decision, Exposure, Finding, Review
 
 
+RESOLVED_KEPT = 100
+
+
 class PlaceEntry(NamedTuple):
     """One place of a finding: the revision of its exposure that counts, the base risk of what stands there (None: resolved), where it is.
 
@@ -54,6 +57,17 @@ class FindingMemory(BaseModel):
     review: Review = Review()
     model_risk: float | None = None
     due: datetime | None = None
+
+    def keep_place(self, exposure_id: str, entry: PlaceEntry) -> None:
+        """Keep a place as the one told of last. Of resolved ones only the last few: a certificate may wander through a cloud for years.
+
+        Their revisions guard against a record that comes twice; order within a place is Kafka's, so that none comes after so many others.
+        """
+        self.places.pop(exposure_id, None)
+        self.places[exposure_id] = entry
+        resolved = [key for key, one in self.places.items() if one.base is None]
+        for key in resolved[:-RESOLVED_KEPT]:
+            del self.places[key]
 
     def worst(self) -> str | None:
         """The exposure id of the worst open place; equal ones go by id, so that the order of arrival does not matter."""

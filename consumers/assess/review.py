@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from consumers.assess.answering import FOLLOW_UP
+from consumers.assess.budget import Budgets, budgets_of
 from consumers.assess.reviewer import ATTEMPTS, Reviewer
 from infra.core.settings import ModelSettings, Settings
 from infra.kafka.client import Publisher, consumer_config, prefixed, value_of
@@ -34,20 +36,21 @@ RESTART_SECONDS = 5.0
 
 def keep_reviewing(settings: Settings, stop: threading.Event) -> None:
     """Review until `stop` is set. Findings never depend on it, so that whatever breaks here is logged and tried again."""
+    budgets = budgets_of(settings.model, time.monotonic)  # not the loop's: one that fails at once would spend without end
     while not stop.is_set():
         try:
-            review_findings(settings, stop)
+            review_findings(settings, stop, budgets)
         except Exception:
             log.exception("review_loop_failed", again_in_seconds=RESTART_SECONDS)
             stop.wait(RESTART_SECONDS)
 
 
-def review_findings(settings: Settings, stop: threading.Event) -> None:
+def review_findings(settings: Settings, stop: threading.Event, budgets: Budgets) -> None:
     """One life of the loop: batches of `ROUNDS` × parallel records, asked at once, published, then committed."""
     codec, model = codec_for(settings), settings.model
     size = model.parallel * ROUNDS
     consumer = Consumer(consumer_config(settings, GROUP, **{"max.poll.interval.ms": poll_interval_ms(model)}))
-    publisher, reviewer = Publisher(settings, codec), Reviewer(model)
+    publisher, reviewer = Publisher(settings, codec), Reviewer(model, budgets=budgets)
     consumer.subscribe([prefixed(settings, "findings")])
     try:
         with asyncio.Runner() as runner:

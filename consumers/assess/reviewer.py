@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from consumers.assess.answering import Answer, UnusableAnswerError, accept, words
-from consumers.assess.budget import HourlyBudget
+from consumers.assess.budget import Budgets, budgets_of
 from consumers.assess.prompting import PROMPT_HASH, Prompt, build
 from infra.core.settings import ModelSettings
 from schemas.events.findings import Finding, ModelExchange
@@ -38,15 +38,14 @@ class Talk:
 
 
 class Reviewer:
-    """Asks at most `parallel` questions at once, each with one retry, a timeout, and a budget of calls an hour (for this process).
+    """Asks at most `parallel` questions at once, each with one retry, a timeout, and a budget of calls an hour.
 
     Good answers are remembered by content hash, so that the same question is not paid for twice.
     """
 
-    def __init__(self, settings: ModelSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: ModelSettings, clock: Callable[[], float] = time.monotonic, budgets: Budgets | None = None) -> None:
         self._settings, self._clock = settings, clock
-        self._calls = HourlyBudget(settings.calls_per_hour, clock)
-        self._follow_ups = HourlyBudget(settings.followups_per_hour, clock)
+        self._budgets = budgets or budgets_of(settings, clock)
         self._slots = asyncio.Semaphore(settings.parallel)
         self._known: OrderedDict[str, ModelExchange] = OrderedDict()
         self._chat: Any = None
@@ -73,7 +72,7 @@ class Reviewer:
         prompt, talk = build(finding, secrets.token_hex(8)), Talk(began=self._clock())
         asked_at = datetime.now(UTC)
         for _ in range(ATTEMPTS):
-            if not self._calls.take():
+            if not self._budgets.calls.take():
                 talk.error = f"over the budget of {self._settings.calls_per_hour} calls an hour"
                 break
             if await self._attempt(prompt, finding, talk):
@@ -113,7 +112,7 @@ class Reviewer:
                 "risk": accepted.risk,
                 "explanation": accepted.explanation,
                 "evidence_ids": accepted.evidence_ids,
-                "follow_ups": tuple(str(one) for one in accepted.follow_ups if self._follow_ups.take()),
+                "follow_ups": tuple(str(one) for one in accepted.follow_ups if self._budgets.follow_ups.take()),
             }
         return bool(talk.good)
 

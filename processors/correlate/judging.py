@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from infra.core.errors import Poison
 from processors.correlate.adjustments import adjust
@@ -68,5 +68,13 @@ def fingerprint(one: Exposure) -> str:
 
 
 def edges(rules: Iterable[Rule], facts: ServiceFacts) -> tuple[datetime, ...]:
-    """The moments at which some rule's word on these facts changes by itself."""
-    return tuple(moment for rule in rules for moment in rule.edges(facts))
+    """The moments at which some rule's word on these facts changes by itself. Raises Poison when a rule fails."""
+    return tuple(moment for rule in rules for moment in edges_of(rule, facts))
+
+
+def edges_of(rule: Rule, facts: ServiceFacts) -> tuple[datetime, ...]:
+    """One rule's moments, in UTC. A date that can't be reckoned with (year 1, year 9999) makes the record bad, not the role."""
+    try:
+        return tuple(moment.astimezone(UTC) for moment in rule.edges(facts))
+    except Exception as error:
+        raise Poison(f"edges of rule {rule.name} failed at {facts.place}: {type(error).__name__}: {error}") from error

@@ -192,6 +192,7 @@ def test_both_engines_give_identical_changes_and_state(kafka: str, tmp_path: Pat
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_faust_killed_in_the_middle_loses_nothing(kafka: str, tmp_path: Path) -> None:
     units = list(recorded_log(seed=8, subnets=3, rounds=25))
     oracle = Oracle()

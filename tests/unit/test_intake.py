@@ -131,7 +131,7 @@ def test_options_count_where_a_line_says_nothing() -> None:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_million_lines_need_no_more_memory_than_few() -> None:
     def lines() -> Iterator[str]:
         for number in range(1_000_000):

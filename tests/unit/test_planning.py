@@ -212,8 +212,9 @@ def test_what_would_be_too_many_units_is_refused() -> None:
     wanted = request("198.18.0.0/16", ports="1-65535")
     found = plan(wanted, {}, Authority(book(grant(packets=10)), {}, NOW), LIMITS)
     assert f"the limit is {MOST_UNITS}" in (too_much(found, LIMITS) or "")
-    assert MOST_UNITS <= 5_000
-    legal = plan(request("198.16.0.0/12"), {}, Authority(book(grant(networks=("198.16.0.0/12",))), {}, NOW), LIMITS)
+    medium = plan(request("198.18.0.0/16", ports="1-2000"), {}, Authority(book(grant()), {}, NOW), LIMITS)
+    assert "9216 units" in (too_much(medium, LIMITS) or "")
+    assert "divide it into 2 or more requests" in (too_much(medium, LIMITS) or "")
     small = plan(request("198.18.0.0/24"), {}, Authority(book(grant()), {}, NOW), LIMITS)
     assert too_much(small, LIMITS) is None
 

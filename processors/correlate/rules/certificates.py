@@ -18,9 +18,11 @@ def certificate_of(facts: ServiceFacts) -> Certificate | None:
 
 
 def edges(facts: ServiceFacts) -> tuple[datetime, ...]:
-    """When a certificate begins to expire soon, very soon, and expires."""
+    """When a certificate begins to expire soon, very soon, and expires. Once it has, nothing changes any more."""
     certificate = certificate_of(facts)
-    return () if certificate is None else tuple(certificate.not_after - before for before in (SOON, VERY_SOON, timedelta()))
+    if certificate is None or certificate.not_after <= facts.now:
+        return ()
+    return tuple(certificate.not_after - before for before in (SOON, VERY_SOON, timedelta()))
 
 
 def expired(facts: ServiceFacts) -> Judgement | None:
@@ -44,9 +46,9 @@ def expired(facts: ServiceFacts) -> Judgement | None:
 def expiring(facts: ServiceFacts) -> Judgement | None:
     """Less than 30 days left; less than 7 weigh more."""
     certificate = certificate_of(facts)
-    if certificate is None or not certificate.not_after - SOON <= facts.now < certificate.not_after:
+    if certificate is None or not timedelta() < certificate.not_after - facts.now <= SOON:  # no date less a span: year 1 has none before
         return None
-    hurry = facts.now >= certificate.not_after - VERY_SOON
+    hurry = certificate.not_after - facts.now <= VERY_SOON
     return Judgement(
         f"A certificate expires in less than {7 if hurry else 30} days",
         "When it expires, clients that check certificates can no longer use the service.",

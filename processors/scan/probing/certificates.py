@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -12,12 +13,16 @@ from processors.scan.probing.evidence import clean
 from schemas.events.observations import Certificate
 
 MOST_NAMES = 100
+EARLIEST = datetime(1950, 1, 1, tzinfo=UTC)
+"""What comes before can't be written as RFC 5280, 4.1.2.5 wants it: whoever presents it means to break what reckons with it."""
 
 
 def read_certificate(der: bytes) -> Certificate:
-    """The facts of a certificate in DER form. Raises ValueError if it can't be read."""
+    """The facts of a certificate in DER form. Raises ValueError if it can't be read, or holds a date before 1950."""
     try:
         found = x509.load_der_x509_certificate(der)
+        if min(found.not_valid_before_utc, found.not_valid_after_utc) < EARLIEST:
+            raise ValueError("the certificate holds a date before 1950")
         key_type, key_bits = _key(found)
         return Certificate(
             sha256=hashlib.sha256(der).hexdigest(),
