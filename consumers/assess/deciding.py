@@ -47,8 +47,8 @@ def decide_anew(memory: FindingMemory, table: Mapping[str, Event]) -> None:
     found = (table.get(f"{memory.finding_id}{slot}") for slot in SLOTS)
     known = [one for one in found if isinstance(one, Decision) and one.finding_id == memory.finding_id]
     memory.standing = memory.edit = memory.latest = None
+    memory.applied = ()
     for decision in sorted(known, key=lambda one: (one.decided_at, one.decision_id)):
-        memory.applied = ()
         decide(memory, decision)
     memory.applied = ()
 

@@ -18,7 +18,6 @@ from infra.core.errors import Poison
 from infra.core.ports import State
 from schemas.events.findings import Decision, Exposure, Finding, Review
 
-
 RESOLVED_KEPT = 100
 
 

@@ -25,11 +25,11 @@ from processors.correlate.memory import (
     PlaceMemory,
     due_key,
     due_places,
-    host_key,
     load_host,
     load_place,
     place_key,
     places_of,
+    save_host,
     save_place,
 )
 from processors.correlate.rules.versions import products_of
@@ -94,11 +94,11 @@ class Correlator:
             return
         renamed = bool(change.names) and change.names != host.names
         host.names, host.revision = change.names or host.names, change.revision
-        context.state.put(host_key(change.zone, change.address), host.model_dump_json().encode())
+        save_host(context.state, change.zone, change.address, host)
         if change.port:
             key = place_key(change.zone, change.address, change.transport, change.port)
-            place = load_place(context.state, key) or PlaceMemory(
-                zone=change.zone, address=change.address, port=change.port, transport=change.transport, now=change.observed_at
+            place = load_place(context.state, key) or host.place(
+                change.zone, change.address, change.transport, change.port, change.observed_at
             )
             yield from self._apply(place, change, host, context)
         if change.kind is ChangeKind.HOST_DOWN or renamed:
@@ -115,7 +115,12 @@ class Correlator:
         elif (change.port, change.transport) == (place.port, place.transport):
             take_in(place, change, host)
         yield from self._judge(place, change.observed_at, context)
-        save_place(context.state, place)
+        if place.over:
+            host.forget(place)
+            save_host(context.state, place.zone, place.address, host)
+            context.state.delete(place.key)
+        else:
+            save_place(context.state, place)
 
     def _settle(self, place: PlaceMemory, moment: datetime, context: Context) -> Iterator[Emit]:
         """Judge a place at each moment that was due before this one."""

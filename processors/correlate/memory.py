@@ -21,22 +21,42 @@ from schemas.events.base import Transport
 from schemas.events.findings import Exposure
 from schemas.events.observations import ServiceObservation
 
+GONE_KEPT = 64
+
 
 class HostMemory(BaseModel):
-    """When a host was first told of, what it is called, and the revision of its last change."""
+    """When a host was first told of, what it is called, the revision of its last change, and what is left of services that closed.
+
+    `told`: the highest revision of a place that was forgotten; a new place counts on from there, so that no exposure's revision falls.
+    `gone`: the last places that were forgotten, as `tcp/443`: one that comes back is not new.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     first_seen: datetime
     names: tuple[str, ...] = ()
     revision: int = 0
+    told: int = 0
+    gone: tuple[str, ...] = ()
+
+    def forget(self, place: PlaceMemory) -> None:
+        """Keep what must outlast a place that is closed."""
+        name = f"{place.transport.value}/{place.port}"
+        self.told = max(self.told, place.revision)
+        if place.known:
+            self.gone = (*(one for one in self.gone if one != name), name)[-GONE_KEPT:]
+
+    def place(self, zone: str, address: str, transport: Transport, port: int, now: datetime) -> PlaceMemory:
+        """The memory of a service that is not kept, or no more."""
+        known = f"{transport.value}/{port}" in self.gone
+        return PlaceMemory(zone=zone, address=address, port=port, transport=transport, revision=self.told, known=known, now=now)
 
 
 class PlaceMemory(BaseModel):
     """A service as last told, and the exposures that stand for it.
 
-    `revision` counts the times that exposures were told and never falls, so that a service that comes back goes on counting. `known`:
-    it was seen once, now or earlier. `products`: its entries in the product index.
+    `revision` counts the times that exposures were told and never falls: HostMemory goes on counting. Once the service is closed and no
+    exposure stands, the place is forgotten. `known`: it was seen once, now or earlier. `products`: its entries in the product index.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -61,6 +81,11 @@ class PlaceMemory(BaseModel):
         """Its key in the changelog."""
         return place_key(self.zone, self.address, self.transport, self.port)
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it stands or is to come."""
+        return self.seen is None and not (self.standing or self.flapping or self.due)
+
 
 def host_key(zone: str, address: str) -> str:
     """The key of a host's memory."""
@@ -81,6 +106,11 @@ def load_host(state: State, zone: str, address: str) -> HostMemory | None:
     """A host's memory, if there is one."""
     value = state.get(host_key(zone, address))
     return HostMemory.model_validate_json(value) if value else None
+
+
+def save_host(state: State, zone: str, address: str, host: HostMemory) -> None:
+    """Keep a host's memory."""
+    state.put(host_key(zone, address), host.model_dump_json(exclude_defaults=True).encode())
 
 
 def load_place(state: State, key: str) -> PlaceMemory | None:

@@ -24,6 +24,7 @@ from schemas.portset import ranges, show_ports
 
 SCAN_MINUTES = 60
 CACHED = 512  # decoded assets: a subnet's worth, for a sweep and the observations right after it
+CACHED_BYTES = 16_384  # larger ones are decoded anew, so that hosts that answer everywhere don't fill the memory
 
 
 class Differ:
@@ -82,7 +83,9 @@ class Differ:
 
     def _asset(self, key: str, context: Context) -> AssetState | None:
         value = context.state.get(key)
-        return None if value is None else self._decode(value)
+        if value is None:
+            return None
+        return self._decode(value) if len(value) <= CACHED_BYTES else _decode(self._codec, value)
 
 
 def scan_due(minute: datetime, partition: int) -> bool:

@@ -34,7 +34,7 @@ def fold_look(asset: AssetState | None, look: Look, settings: DifferSettings) ->
     if asset is None and not look.host.answered:
         return Folded(None)
     draft = Draft(asset or new_asset(look.zone, look.address, look.subnet, look.at), look.at, (look.unit_id,))
-    _settle_flapping(draft, look.at, settings)
+    _pass_time(draft, look.at, settings)  # what was due before this look, whether or not a tick has told it
     for service in draft.pending():
         if service.unit_id != look.unit_id and service.last_seen < look.at:  # not by an old look that is read again
             _announce(draft, service, ServiceObservation(port=service.port, transport=service.transport), settings)
@@ -96,8 +96,7 @@ def fold_time(asset: AssetState, minute: datetime, settings: DifferSettings) -> 
     A tick may run ahead of `probes` by a backlog; an hour's grace keeps the order of the two from mattering.
     """
     draft = Draft(asset, minute - TICK_GRACE, ())
-    _settle_flapping(draft, minute - TICK_GRACE, settings)
-    _stale(draft, minute - TICK_GRACE, settings)
+    _pass_time(draft, minute - TICK_GRACE, settings)
     return Folded(draft.done(), tuple(draft.changes))
 
 
@@ -122,6 +121,7 @@ def _announce(draft: Draft, service: ServiceState, seen: ServiceObservation, set
     if not draft.up:
         draft.tell_up()
     flaps = service.flapping or len(service.transitions) >= settings.flap_transitions
+    seen = draft.fitting(service, seen)
     draft.put(service.model_copy(update={"seen": seen, "flapping": flaps}))
     where = f"{service.transport.value}/{service.port}"
     if not flaps:
@@ -148,7 +148,7 @@ def _compare(draft: Draft, service: ServiceState, new: ServiceObservation, table
     if service.seen is None:
         return
     old = table.identify(service.seen)
-    merged = merge(old, new)
+    merged = draft.fitting(service, merge(old, new))
     where = f"{service.transport.value}/{service.port}"
     differs, swapped = differences(old, merged), certificate_of(old) != certificate_of(merged) and bool(certificate_of(old))
     draft.put(service.model_copy(update={"seen": merged if differs or swapped else refine(old, merged)}))
@@ -156,7 +156,9 @@ def _compare(draft: Draft, service: ServiceState, new: ServiceObservation, table
         words = f"{where} changed ({', '.join(differs)}): {describe(old)} → {describe(merged)}"
         draft.tell(ChangeKind.SERVICE_CHANGED, words, service, before=old, after=merged)
     if swapped:
-        draft.tell(ChangeKind.CERTIFICATE_CHANGED, f"{where} presents another certificate{_named(merged)}", service, before=old, after=merged)
+        draft.tell(
+            ChangeKind.CERTIFICATE_CHANGED, f"{where} presents another certificate{_named(merged)}", service, before=old, after=merged
+        )
 
 
 def _fold_path(draft: Draft, seen: HostObservation) -> None:
@@ -168,18 +170,30 @@ def _fold_path(draft: Draft, seen: HostObservation) -> None:
         draft.tell(ChangeKind.PATH_CHANGED, "the path to the host changed", paths=(show_path(old), show_path(path)))
 
 
+def _pass_time(draft: Draft, now: datetime, settings: DifferSettings) -> None:
+    """Do what was due up to now in the order in which it was due, so that it does not matter how often time is told."""
+    _settle_flapping(draft, min(now, draft.last_seen + timedelta(hours=settings.stale_hours)), settings)
+    _stale(draft, now, settings)
+    _settle_flapping(draft, now, settings)
+
+
+def steady_at(service: ServiceState, now: datetime, settings: DifferSettings) -> datetime:
+    """When a service that flaps counts as steady, if it stays as it is."""
+    return service.transitions[-1] + timedelta(hours=settings.flap_hours) if service.transitions else now
+
+
 def _settle_flapping(draft: Draft, now: datetime, settings: DifferSettings) -> None:
     """A service that was steady for `flap_hours` flaps no more: tell what it settled on."""
-    for service in draft.in_order():
-        steady = service.transitions[-1] + timedelta(hours=settings.flap_hours) if service.transitions else now
-        if not service.flapping or steady > now:
-            continue
+    due = [(steady_at(service, now, settings), service) for service in draft.in_order() if service.flapping]
+    for steady, service in sorted(due, key=lambda one: one[0]):
+        if steady > now:
+            break
         draft.put(service.model_copy(update={"flapping": False, "transitions": service.transitions[-1:]}))
         words = f"{service.transport.value}/{service.port} is steady again:"
         if service.status is ServiceStatus.CLOSED:
             draft.tell(ChangeKind.SERVICE_CLOSED, f"{words} closed", service, before=service.seen, at=steady)
             if draft.last_looked > draft.last_seen:
-                _down_if_empty(draft)
+                _down_if_empty(draft, steady)
         elif service.seen is not None:
             draft.tell(ChangeKind.SERVICE_OPENED, f"{words} open", service, after=service.seen, at=steady)
 
@@ -194,10 +208,10 @@ def _note_look(draft: Draft, look: Look) -> None:
         draft.note_looked(look.at, look.recall)
 
 
-def _down_if_empty(draft: Draft) -> None:
+def _down_if_empty(draft: Draft, at: datetime | None = None) -> None:
     """The host is down when no service is left on it; not while one flaps, else the host would flap with it."""
     if draft.up and all(one.status is ServiceStatus.CLOSED and not one.flapping for one in draft.services.values()):
-        draft.tell_down("its last service fell silent")
+        draft.tell_down("its last service fell silent", at=at)
 
 
 def _stale(draft: Draft, now: datetime, settings: DifferSettings) -> None:

@@ -12,6 +12,10 @@ from schemas.ids import asset_key, content_id
 
 Key = tuple[Transport, int]
 MAX_SERVICES = 1000
+DETAILS = 131_072
+"""Bytes of details that are kept of one host; what comes beyond is kept without. With 1000 services a value stays below 512 KB."""
+SLACK = 32_768
+"""Details that are kept already may grow by so much together, lest a banner that varies takes them away and brings them back."""
 COARSE = timedelta(minutes=5)
 
 
@@ -26,6 +30,16 @@ def forgetting(transitions: tuple[datetime, ...], at: datetime, settings: Differ
     return (*(one for one in transitions if one > since), at)[-settings.flap_transitions :]
 
 
+def slim(seen: ServiceObservation) -> ServiceObservation:
+    """What is kept of a service where there is no room for more."""
+    return ServiceObservation(port=seen.port, transport=seen.transport, service=seen.service[:40])
+
+
+def weight(seen: ServiceObservation | None) -> int:
+    """Bytes that the details of a service take, as JSON: more than Avro needs."""
+    return 0 if seen is None or seen == slim(seen) else len(seen.model_dump_json(exclude_defaults=True).encode())
+
+
 class Draft:
     """One asset in the making. `at` and `evidence` are what changes are told with."""
 
@@ -35,6 +49,8 @@ class Draft:
         self._recall = asset.recall
         self.services: dict[Key, ServiceState] = {(one.transport, one.port): one for one in asset.services}
         self.changes: list[AssetChange] = []
+        self._weights: dict[Key, int] | None = None
+        self._weight = 0
         self.up, self.names, self.path = asset.up, asset.names, asset.path
         self.last_seen, self.last_looked = asset.last_seen, asset.last_looked
 
@@ -61,6 +77,19 @@ class Draft:
             oldest = min(closed, key=lambda one: one.last_seen)
             del self.services[oldest.transport, oldest.port]
         return bool(closed)
+
+    def fitting(self, service: ServiceState, seen: ServiceObservation) -> ServiceObservation:
+        """What may be kept of a service: all that was seen, or, where the host's details are too many, its name alone."""
+        if self._weights is None:
+            self._weights = {key: weight(one.seen) for key, one in self.services.items()}
+            self._weight = sum(self._weights.values())
+        key = (service.transport, service.port)
+        before, after = self._weights.get(key, 0), weight(seen)
+        if self._weight - before + after > (DETAILS + SLACK if before else DETAILS):
+            seen, after = slim(seen), 0
+        self._weights[key] = after
+        self._weight += after - before
+        return seen
 
     def note_seen(self, at: datetime) -> None:
         """The host gave a sign of life."""

@@ -5,148 +5,28 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from infra.core.settings import PlannerSettings, Settings
-from infra.kafka.client import MOST_BYTES, Publisher, prefixed, producer_config, read_table, read_whole, transactional_producer
+from infra.kafka.client import prefixed, producer_config, read_whole
 from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
-from processors.scan.heartbeat import Identity
-from processors.scan.scanner import run_scanner
 from processors.scan.scope.authority import uptime
-from processors.scan.scope.gate import Gate
-from schemas.codec import Codec
-from schemas.events.base import Event
-from schemas.events.grants import Command, CommandKind
-from schemas.events.observations import HostObservation, ServiceObservation, SweepResult
-from schemas.events.operations import AgentState, AgentStatus
-from schemas.events.targets import Cause, TargetRequest, WorkUnit
-from schemas.ids import subnet_key
+from schemas.events.grants import CommandKind
+from schemas.events.operations import AgentState
+from schemas.events.targets import Cause, TargetRequest
 from tests.brokers import broker_settings
-from tests.scan_samples import Wire, WireReport, make_grant, make_unit, packets_on, scan_settings
+from tests.scan_bench import Bench, heartbeats, wait_for
+from tests.scan_samples import make_grant, make_unit, packets_on
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
-NUMBERS = itertools.count()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 40.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
-class Bench:
-    """A prefix of its own on a broker, and hands to push, read and start scanners."""
-
-    def __init__(self, bootstrap: str, folder: Path, stack: ExitStack) -> None:
-        self.bootstrap, self.folder, self._stack = bootstrap, folder, stack
-        self.prefix = f"scan{os.getpid()}-{next(NUMBERS)}."
-        self.settings = self.settings_of(0)
-        TopicAdmin(self.settings).apply()
-        self.codec = Codec()
-        self.publisher = Publisher(self.settings, self.codec)
-        self.wire = folder / "wire.txt"
-
-    def settings_of(self, slot: int, unit_seconds: int = 60, **scanner: object) -> Settings:
-        settings = scan_settings(self.bootstrap, self.folder, self.prefix, slot, **scanner)
-        return settings.model_copy(update={"planner": PlannerSettings(unit_seconds=unit_seconds)})
-
-    def push(self, *units: WorkUnit) -> None:
-        for unit in units:
-            key = subnet_key(unit.zone, unit.subnet)
-            self.publisher.publish("work.default", key, unit)
-        self.publisher.flush()
-
-    def say(self, topic: str, key: str, event: Event) -> float:
-        self.publisher.publish(topic, key, event)
-        self.publisher.flush()
-        return uptime()
-
-    def command(self, kind: CommandKind, agent: str = "*", networks: tuple[str, ...] = ()) -> float:
-        order = Command(agent_id=agent, kind=kind, networks=networks, issued_by="test", issued_at=datetime.now(UTC))
-        return self.say("commands", agent, order)
-
-    def events(self, topic: str) -> list[Event]:
-        found: list[Event] = []
-
-        def take(message: object) -> None:
-            found.append(self.codec.decode(topic, message.value()))  # type: ignore[attr-defined]
-
-        read_whole(self.settings, topic, take)
-        return found
-
-    def sweeps(self) -> list[SweepResult]:
-        return [one for one in self.events("probes") if isinstance(one, SweepResult)]
-
-    def thread(self, slot: int = 0, unit_seconds: int = 60, **scanner: object) -> threading.Event:
-        """A scanner in a thread; it is stopped at the end of the test, and must then end without an error."""
-        settings = self.settings_of(slot, unit_seconds, **scanner)
-        return self._stack.enter_context(in_thread(settings, Wire(self.wire, f"agent-{slot}")))
-
-    def process(self, slot: int) -> subprocess.Popen[str]:
-        return self._stack.enter_context(in_process(self.bootstrap, self.folder, self.prefix, slot, self.wire))
-
-
-@contextmanager
-def in_thread(settings: Settings, wire: Wire) -> Iterator[threading.Event]:
-    stop, ready, failures = threading.Event(), threading.Event(), []
-    identity = Identity(str(settings.scanner.agent_id), "default", "wire", (), datetime.now(UTC))
-
-    def work() -> None:
-        try:
-            run_scanner(settings, identity, wire.run, stop, ready.set)
-        except Exception as error:  # noqa: BLE001  shown below
-            failures.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        wait_for(lambda: ready.is_set() or failures)
-        yield stop
-    finally:
-        stop.set()
-        thread.join(30)
-        wire.close()
-    assert not failures
-    assert not thread.is_alive()
-
-
-@contextmanager
-def in_process(bootstrap: str, folder: Path, prefix: str, slot: int, wire: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.scan_worker", bootstrap, str(folder), prefix, str(slot), str(wire)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            await_line(child.stdout, "ready")
-            yield child
-        finally:
-            for what in (signal.SIGCONT, signal.SIGTERM):
-                if child.poll() is None:
-                    child.send_signal(what)
-            try:
-                child.wait(15)
-            except subprocess.TimeoutExpired:
-                child.kill()
-
-
-def await_line(stream: IO[str] | None, wanted: str) -> None:
-    assert stream is not None
-    for line in stream:
-        if line.strip() == wanted:
-            return
-    raise AssertionError(f"the worker ended before it said '{wanted}'")
 
 
 @pytest.fixture
@@ -309,10 +189,6 @@ def test_drain_finishes_what_is_in_work_takes_nothing_new_and_resume_goes_on(ben
     wait_for(lambda: len(bench.sweeps()) == 2)
 
 
-def heartbeats(bench: Bench) -> dict[str, AgentStatus]:
-    return {key: one for key, one in read_table(bench.settings, "agents").items() if isinstance(one, AgentStatus)}
-
-
 def test_bad_records_go_to_the_dlq_and_those_behind_them_go_on(bench: Bench) -> None:
     bench.say("grants", "lab", make_grant())
     producer = Producer(producer_config(bench.settings))
@@ -386,66 +262,3 @@ def test_the_rest_of_a_unit_that_took_too_long_is_asked_for(bench: Bench) -> Non
     assert 80 <= sent <= 125
     assert (request.targets, request.ports) == (("198.18.1.1",), f"{sent + 1}-200")
     assert (request.grant_id, request.campaign_id, request.cause) == ("lab", "weekly", Cause.PUSHED)
-
-
-def test_a_partition_that_was_paused_when_it_was_left_flows_again_when_it_comes_back(bench: Bench) -> None:
-    bench.say("grants", "lab", make_grant())
-    bench.push(*[make_unit(number, ports=20, address=f"198.18.7.{number + 1}", rate=40) for number in range(12)])
-    bench.thread(parallel_units=1)
-    wait_for(lambda: packets_on(bench.wire))
-    bench.command(CommandKind.DRAIN, "agent-0")
-    wait_for(lambda: heartbeats(bench)["agent-0"].state is AgentState.DRAINED)
-    assert 0 < len(bench.sweeps()) < 12
-    bench.command(CommandKind.RESUME, "agent-0")
-    wait_for(lambda: len(bench.sweeps()) == 12)
-
-
-def test_units_that_wait_when_the_scanner_ends_are_done_by_its_successor(bench: Bench) -> None:
-    bench.say("grants", "lab", make_grant())
-    bench.push(make_unit(1, probes=("slow-end",)))
-    stop = bench.thread()
-    wait_for(lambda: packets_on(bench.wire))
-    stop.set()
-    bench.thread(1)
-    wait_for(bench.sweeps)
-    assert [(one.complete, one.agent_id) for one in bench.sweeps()] == [(True, "agent-1")]
-
-
-def test_a_revocation_behind_somebody_s_open_transaction_counts_all_the_same(bench: Bench) -> None:
-    bench.say("grants", "lab", make_grant())
-    bench.thread()
-    bench.push(make_unit(1, ports=1000, rate=50))
-    wait_for(lambda: len(packets_on(bench.wire)) > 20)
-    hanging = transactional_producer(bench.settings, "somebody")
-    hanging.begin_transaction()
-    hanging.produce(prefixed(bench.settings, "grants"), bench.codec.encode("grants", make_grant()), b"lab", 0)
-    hanging.flush(10)
-    revoked_at = bench.say("grants", "lab", make_grant(2, revoked=True))
-    wait_for(bench.sweeps)
-    hanging.abort_transaction()
-    assert packets_on(bench.wire)[-1].at - revoked_at < 2.0
-    assert "revoked" in bench.sweeps()[0].stopped_reason
-
-
-class Talkative(Wire):
-    """Reports a host that says more than a record can hold, where a unit wishes for it."""
-
-    async def run(self, unit: WorkUnit, gate: Gate, attempt: int) -> WireReport:
-        report = await super().run(unit, gate, attempt)
-        if "talkative" not in unit.probes:
-            return report
-        fields = unit.model_dump(include={"unit_id", "run_id", "zone", "subnet", "grant_id"})
-        more = {"observation_id": "o", "address": unit.addresses[0], "agent_id": "agent-0", "observed_at": datetime.now(UTC)}
-        services = (ServiceObservation(port=1, banner="x" * MOST_BYTES),)
-        return WireReport(report.sweeps, (HostObservation.model_validate({**fields, **more, "services": services}),), report.packets)
-
-
-def test_results_that_are_too_large_for_a_record_go_to_the_dlq_and_the_scanner_goes_on(bench: Bench) -> None:
-    bench.say("grants", "lab", make_grant())
-    bench.push(make_unit(1, address="198.18.1.1", probes=("talkative",)), make_unit(2, address="198.18.1.2"))
-    with in_thread(bench.settings, Talkative(bench.wire)):
-        wait_for(lambda: len(bench.sweeps()) == 2)
-    assert [(one.complete, one.probed) for one in bench.sweeps()] == [(False, ()), (True, ("198.18.1.2",))]
-    letters: list[dict[str, bytes]] = []
-    read_whole(bench.settings, "dlq.work.default", lambda m: letters.append(dict(m.headers() or [])))  # type: ignore[arg-type]
-    assert [one["error.class"] for one in letters] == [b"Poison"]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from infra.core.settings import DifferSettings
 from schemas.events.assets import ChangeKind, ServiceStatus
 from schemas.events.base import Event
+from schemas.events.observations import SweepResult
 from tests.golden.recorded_log import recorded_log
-from tests.sightings import Bench, observation, service, sweep
+from tests.sightings import HOST, START, Bench, kinds, observation, service, sweep
 
 HOSTS = ("198.18.0.7", "198.18.0.8")
 PORTS = (22, 80)
@@ -104,6 +105,45 @@ def test_each_record_handled_twice_in_a_row_is_handled_once(script: Script) -> N
         twice.feed(*(copy for record in records for copy in (record, record)))
     assert twice.state.values == once.state.values
     assert twice.changes == once.changes
+
+
+HOUR = 3600
+SLOW = [HOUR // 2, 5 * HOUR, 25 * HOUR, 40 * HOUR]
+slow_scripts: st.SearchStrategy[Script] = st.lists(
+    st.tuples(st.just(0), st.sampled_from(SLOW), st.tuples(outcomes, outcomes)), min_size=2, max_size=20
+)
+
+
+@given(slow_scripts, st.data())
+def test_ticks_between_the_records_change_nothing_but_when_it_is_told(script: Script, data: st.DataObject) -> None:
+    """A tick tells what was due an hour before it. As long as no record from before then is still to come, its place does not matter."""
+    units = log_of(script)
+    without, ticked = Bench(), Bench()
+    for _, records in units:
+        assert isinstance(records[0], SweepResult)
+        hours = int((records[0].finished_at - START).total_seconds() // HOUR)
+        for hour in sorted(data.draw(st.lists(st.integers(0, hours), max_size=4))):
+            ticked.tick((hour + 1) * HOUR)
+        without.feed(*records)
+        ticked.feed(*records)
+    for bench in (without, ticked):
+        bench.tick(1000 * HOUR)
+    assert ticked.state.values == without.state.values
+    assert [(one.change_id, one.before, one.after) for one in ticked.changes] == [
+        (one.change_id, one.before, one.after) for one in without.changes
+    ]
+
+
+@pytest.mark.parametrize("tick_first", [False, True])
+def test_a_host_that_answers_right_after_it_was_due_to_be_down_was_down(tick_first: bool) -> None:
+    bench = Bench()
+    bench.feed(sweep("u1", 0, {HOST: [80]}), observation("u1", 1, service(80)), sweep("u2", 40 * HOUR))
+    if tick_first:
+        bench.tick(74 * HOUR)
+    bench.feed(sweep("u3", 73.5 * HOUR, {HOST: [80]}), observation("u3", 73.5 * HOUR + 1, service(80)))
+    if not tick_first:
+        bench.tick(74 * HOUR)
+    assert kinds(bench.changes) == ["host_up", "service_opened:80", "service_closed:80", "host_down", "host_up", "service_opened:80"]
 
 
 @given(scripts)

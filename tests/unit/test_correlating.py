@@ -285,3 +285,41 @@ def test_a_rule_that_fails_makes_the_record_bad_and_harms_no_tick() -> None:
 def test_what_is_no_input_is_poison() -> None:
     with pytest.raises(Poison):
         Bench().feed("changes", None)
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_a_certificate_of_a_strange_year_hides_no_service(year: int) -> None:
+    presented = certificate(1).tls
+    assert presented is not None
+    assert presented.certificate is not None
+    strange = presented.certificate.model_copy(update={"not_after": datetime(year, 12, 31, 23, 59, 59, tzinfo=UTC)})
+    if year == 1:
+        strange = strange.model_copy(update={"not_after": datetime(1, 1, 2, tzinfo=UTC)})
+    seen = certificate(1).model_copy(update={"tls": presented.model_copy(update={"certificate": strange})})
+    rules = {one.rule for one in Bench().change(ChangeKind.SERVICE_OPENED, seen)}
+    assert ("certificate-expired" in rules) == (year == 1)
+    assert "certificate-expiring" not in rules
+
+
+def test_edges_that_fail_make_the_record_bad() -> None:
+    def edges(facts: ServiceFacts) -> tuple[datetime, ...]:
+        return (datetime.max.replace(tzinfo=UTC) + (facts.now - START) + timedelta(days=1),)
+
+    rule = Rule("overflowing", "test", "fails", lambda _: None, edges)
+    with pytest.raises(Poison, match="edges of rule overflowing failed"):
+        Bench(Correlator((rule,))).change(ChangeKind.SERVICE_OPENED, REDIS)
+
+
+def test_a_closed_service_leaves_no_memory_of_its_own_and_its_revisions_go_on() -> None:
+    bench = Bench()
+    for port in range(1, 200):
+        redis = REDIS.model_copy(update={"port": port})
+        bench.change(ChangeKind.SERVICE_OPENED, redis, after=port)
+        bench.change(ChangeKind.SERVICE_CHANGED, redis.model_copy(update={"version": "7"}), after=port)
+        told = bench.change(ChangeKind.SERVICE_CLOSED, redis, after=port)
+        assert [one.event for one in told][:1] == ["resolved"]
+        top = max(one.revision for one in told)
+        assert all(one.revision > top for one in bench.change(ChangeKind.SERVICE_OPENED, redis, after=port))
+        bench.change(ChangeKind.SERVICE_CLOSED, redis, after=port)
+    assert list(bench.state.values) == ["host|default|198.18.0.7"]
+    assert len(bench.state.values["host|default|198.18.0.7"]) < 2000

@@ -6,7 +6,9 @@ import pytest
 
 from infra.core.errors import Poison
 from schemas.events.assets import ServiceStatus
-from tests.sightings import HOST, Bench, at, http, kinds, observation, service, sweep, tls
+from schemas.events.observations import ServiceObservation, TlsFacts
+from schemas.ids import asset_key
+from tests.sightings import HOST, ZONE, Bench, at, http, kinds, observation, service, sweep, tls
 
 SSH = service(22, banner="SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n", evidence=("banner",))
 UNIT = (sweep("u1", 10, {HOST: [22]}), observation("u1", 11, SSH))
@@ -177,6 +179,43 @@ def test_a_tarpit_does_not_grow_the_state_without_bound() -> None:
     bench.feed(sweep("u1", 10, {HOST: range(1, 3001)}, ports="1-3000"), observation("u1", 11))
     assert len(bench.asset().services) == 1000
     assert bench.service(1).status is ServiceStatus.OPEN
+
+
+def chatty(port: int, length: int = 512) -> ServiceObservation:
+    names = tuple(f"{number:03}.{'x' * 240}" for number in range(100))
+    certificate = tls("ab" * 32).certificate
+    assert certificate is not None
+    worst = TlsFacts(version="TLSv1.3", certificate=certificate.model_copy(update={"names": names}))
+    return service(port, service="http", product="p" * length, banner="é" * length, tls=worst)
+
+
+def test_a_host_that_answers_everywhere_with_much_to_say_stays_small() -> None:
+    """Kafka refuses a record of more than 1 MB: the role would fail at the same record for ever."""
+    bench, ports = Bench(), range(1, 1001)
+    bench.feed(sweep("u1", 10, {HOST: ports}), observation("u1", 11, *map(chatty, ports)))
+    value = bench.state.values[asset_key(ZONE, HOST)]
+    assert len(value) < 400_000
+    assert len(bench.asset().services) == 1000
+    assert bench.service(1).seen == chatty(1)
+    assert bench.service(1000).seen == service(1000, service="http")
+    told = [one for one in bench.changes if one.port == 1000]
+    assert [one.after for one in told] == [service(1000, service="http")]
+    assert bench.feed(sweep("u2", 500, {HOST: ports}), observation("u2", 501, *map(chatty, ports))) == []
+    for number, unit in enumerate(("u3", "u4", "u5", "u6")):
+        missed = 4000 * (number + 1)
+        bench.feed(sweep(unit, missed, closed={HOST: "1-1000"}))
+    assert len(bench.state.values[asset_key(ZONE, HOST)]) < 512_000
+
+
+def test_a_banner_that_varies_does_not_take_details_away() -> None:
+    bench, ports = Bench(), range(1, 7)
+    bench.feed(sweep("u1", 10, {HOST: ports}), observation("u1", 11, *map(chatty, ports)))
+    kept = [one.seen for one in bench.asset().services]
+    assert bench.service(4).seen == chatty(4)
+    assert bench.service(6).seen == service(6, service="http")
+    longer = [chatty(port).model_copy(update={"banner": "é" * 600}) for port in ports]
+    assert bench.feed(sweep("u2", 500, {HOST: ports}), observation("u2", 501, *longer)) == []
+    assert [one.seen for one in bench.asset().services] == kept
 
 
 @pytest.mark.parametrize("address", ["198.18.1.7", "198.18.0.256", "nonsense"])

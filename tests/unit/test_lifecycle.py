@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from consumers.assess.deciding import SLOTS
+from consumers.assess.memory import RESOLVED_KEPT, load
 from consumers.assess.ranking import by_model, rank_of
 from infra.core.errors import Poison
 from schemas.events.findings import DecisionKind, ExposureEvent, FindingStatus, Rank, ReviewStatus
+from schemas.ids import decision_key
 from tests.findings import FINDING, START, AssessorBench, answered, decision, exposure
 
 DAY = 86400
@@ -227,3 +230,57 @@ def test_a_model_moves_a_risk_by_one_rank_at_most(base: float, most: float) -> N
 def test_what_is_no_input_is_poison() -> None:
     with pytest.raises(Poison):
         AssessorBench().feed("exposures", None)
+
+
+def test_an_acceptance_and_a_comment_do_not_overwrite_each_other() -> None:
+    """Both were written before the finding was there, so that only what stands in the compacted topic is seen."""
+    bench = AssessorBench()
+    for word in (decision(DecisionKind.ACCEPT, 1, 1), decision(DecisionKind.COMMENT, 2, 2), decision(DecisionKind.EDIT, 3, 3, risk=80.0)):
+        bench.feed("decisions", word, decision_key(word))
+    opened = bench.one("exposures", exposure(after=10))
+    assert opened.decision is not None
+    assert (opened.status, opened.risk, opened.decision.decision_id) == (FindingStatus.ACCEPTED, 80, "d3")
+
+
+def test_every_kind_of_decision_is_found_under_its_key() -> None:
+    keys = {kind: decision_key(decision(kind)) for kind in DecisionKind}
+    assert set(keys.values()) == {f"{FINDING}{slot}" for slot in SLOTS if slot}
+    standing = {kind.value for kind, key in keys.items() if key == f"{FINDING}|standing"}
+    assert standing == {"accept", "suppress", "false_positive", "true_positive", "reopen"}
+
+
+def test_a_deleted_record_takes_its_own_decision_along_and_no_other() -> None:
+    bench = AssessorBench()
+    bench.feed("exposures", exposure())
+    accept, edit = decision(DecisionKind.ACCEPT, 1, 1), decision(DecisionKind.EDIT, 2, 2, risk=80.0)
+    for word in (accept, edit):
+        bench.feed("decisions", word, decision_key(word))
+    one = bench.one("decisions", None, decision_key(edit))
+    assert one.decision is not None
+    assert (one.status, one.risk, one.decision.decision_id) == (FindingStatus.ACCEPTED, 50, "d1")
+    two = bench.one("decisions", None, decision_key(accept))
+    assert (two.status, two.decision) == (FindingStatus.OPEN, None)
+
+
+def test_records_handed_over_after_the_table_was_read_end_as_the_log_does() -> None:
+    bench = AssessorBench()
+    accept, suppress = decision(DecisionKind.ACCEPT, 1, 1), decision(DecisionKind.SUPPRESS, 2, 2)
+    bench.decisions[decision_key(suppress)] = suppress
+    assert bench.one("exposures", exposure(after=10)).status is FindingStatus.SUPPRESSED
+    bench.feed("decisions", accept, decision_key(accept))
+    assert bench.one("decisions", suppress, decision_key(suppress)).status is FindingStatus.SUPPRESSED
+
+
+def test_a_certificate_that_wanders_through_a_cloud_does_not_grow_for_ever() -> None:
+    bench = AssessorBench()
+    bench.feed("exposures", exposure())
+    for number in range(RESOLVED_KEPT + 50):
+        address = f"198.18.{1 + number // 250}.{number % 250}"
+        bench.feed("exposures", exposure(address=address, after=number))
+        bench.feed("exposures", exposure(ExposureEvent.RESOLVED, 2, address=address, after=number + 0.5))
+    memory = load(bench.state, FINDING)
+    assert memory is not None
+    assert len(memory.places) == RESOLVED_KEPT + 1
+    last = exposure(ExposureEvent.OPENED, 1, address="198.18.1.149", after=0)
+    assert bench.feed("exposures", last) == []
+    assert len(memory.open_places()) == 1

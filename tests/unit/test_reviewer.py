@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from consumers.assess.budget import HourlyBudget
+from consumers.assess import review
+from consumers.assess.budget import Budgets, HourlyBudget, budgets_of
 from consumers.assess.reviewer import Reviewer
-from infra.core.settings import ModelSettings
+from infra.core.settings import ModelSettings, Settings
 from schemas.events.findings import Finding, ModelExchange
 from tests.findings import AssessorBench, exposure
 from tests.modelserver import ModelServer, running_model
@@ -141,6 +142,31 @@ def test_calls_and_follow_ups_have_a_budget() -> None:
     assert not third.ok
     assert third.error == "over the budget of 2 calls an hour"
     assert fourth.ok
+
+
+def test_a_reviewer_that_begins_anew_goes_on_with_the_same_budget() -> None:
+    with running_model(lambda _: GOOD) as server:
+        model = settings(server, calls_per_hour=1)
+        budgets = budgets_of(model, lambda: 0.0)
+        (first,), (second,) = (ask(Reviewer(model, budgets=budgets), pending(number)) for number in (1, 2))
+    assert (first.ok, second.ok, second.error) == (True, False, "over the budget of 1 calls an hour")
+
+
+def test_a_loop_that_breaks_begins_anew_with_the_same_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Budgets | None] = []
+    stop = threading.Event()
+
+    def breaks(_: Settings, ended: threading.Event, budgets: Budgets | None = None) -> None:
+        seen.append(budgets)
+        if len(seen) == 2:
+            ended.set()
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(review, "review_findings", breaks)
+    monkeypatch.setattr(review, "RESTART_SECONDS", 0.0)
+    review.keep_reviewing(Settings(), stop)
+    assert len(seen) == 2
+    assert seen[0] is seen[1] is not None
 
 
 def test_a_budget_slides() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 from infra.app.runfolder import is_running, last_words, read_notes, remove_notes, take_lock, write_notes
 from infra.app.runner import declare_metrics
 from infra.app.status import pipeline_status
+from infra.app.supervisor import Member, Supervisor
 from infra.core.errors import MissingPrerequisite
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter, Telemetry, serve
+from infra.local.child import Child
 from tests.brokers import free_ports
 
 
@@ -80,6 +83,28 @@ def test_a_second_supervisor_is_refused(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     with take_lock(settings), pytest.raises(MissingPrerequisite, match="already running"):
         take_lock(settings)
+
+
+def test_a_blown_fuse_is_not_restarted_and_status_says_so(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    (tmp_path / "logs").mkdir()
+    log = tmp_path / "logs" / "differ.log"
+    said = 'print(\'{"reason": "Most records were bad."}\', flush=True)'
+    member = Member(("differ",), None, Child([sys.executable, "-c", f"{said}; raise SystemExit(5)"], log))
+    assert member.child is not None
+    assert member.child.wait(30.0) == 5
+    with take_lock(settings):
+        supervisor = Supervisor(settings, members=[member])
+        supervisor.watch()
+        supervisor.watch()
+        (row,) = [one for one in pipeline_status(settings, 0.1).rows if one["role"] == "differ"]
+    assert (row["state"], row["restarts"]) == ("stopped (fuse)", 0)
+    assert row["last_error"] == "ended with exit code 5: Most records were bad."
+
+
+def test_a_role_that_keeps_failing_is_started_less_and_less_often() -> None:
+    member = Member(("differ",), None)
+    assert [member.put_off(0.0) for _ in range(7)] == [0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 30.0]
 
 
 @pytest.mark.parametrize(

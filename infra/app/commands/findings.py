@@ -16,7 +16,7 @@ from infra.core.settings import load_settings
 from producers.auditing import local_actor
 from producers.grants.wording import parse_expiry
 from schemas.events.findings import Decision, DecisionKind
-from schemas.ids import content_id
+from schemas.ids import content_id, decision_key
 
 app = typer.Typer(help="Risk-ranked findings: list, show, decide.", no_args_is_help=True)
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
@@ -128,7 +128,7 @@ def _decide(finding_id: str, kind: DecisionKind, reason: str, span: str | None =
         decided_at=at,
     )
     with publisher(load_settings()) as outlet:
-        write(outlet, "decisions", whole, decision, f"finding.{kind.value}", reason)
+        write(outlet, "decisions", decision_key(decision), decision, f"finding.{kind.value}", reason)
     tell(f"{kind.value.replace('_', ' ')}: {row['title']}")
 
 
