@@ -48,7 +48,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("campaigns", (Campaign,), "campaign id", "compact", "CLI, console, API", "scheduler", single=True),
     Topic("inventory", (InventoryRecord,), "network or asset", "compact", "CMDB, a file, anyone", "correlator", single=True),
     Topic("intel", (IntelRecord,), "CVE id", "compact", "feeds", "correlator", single=True),
-    Topic("decisions", (Decision,), "finding id", "compact", "CLI, console, SOAR", "assessor", single=True),
+    Topic("decisions", (Decision,), "finding id|slot, or finding id", "compact", "CLI, console, SOAR", "assessor", single=True),
     Topic("commands", (Command,), "agent id", "compact", "CLI, console", "scanner", single=True),
     Topic("targets", (TargetRequest,), "any or none", "delete", "anyone", "planner", 7 * DAY_MS),
     Topic("runs", (Run,), "run id", "compact,delete", "planner", "console, archiver", 30 * DAY_MS),

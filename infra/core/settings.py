@@ -7,6 +7,7 @@ Sources, the later ones winning: the defaults here, a TOML file (`driftline.toml
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -228,3 +230,5 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         lines = [f"  {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
         raise BadInput("These settings are wrong:\n" + "\n".join(lines), "\nMend them in the environment or driftline.toml.") from None
+    except (SettingsError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"The settings can't be read: {error}.", "Mend them in the environment or driftline.toml.") from None

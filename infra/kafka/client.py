@@ -67,7 +67,7 @@ def consumer_config(settings: Settings, group: str, **over: Any) -> dict[str, An
         "partition.assignment.strategy": "range",
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 2_000,
-        "fetch.wait.max.ms": 500,
+        "fetch.wait.max.ms": 1_000,  # how long an empty answer may take: at rest each costs the broker; a record ends the wait
         "fetch.queue.backoff.ms": 5,
         "queued.max.messages.kbytes": 16_384,
         **over,
@@ -102,7 +102,7 @@ def transactional_producer(settings: Settings, role: str) -> Producer:
 def unreachable(settings: Settings, error: KafkaException) -> MissingPrerequisite:
     """The sentence for a cluster that does not answer."""
     return MissingPrerequisite(
-        f"Kafka at {settings.bootstrap} does not answer ({error.args[0]}).",
+        f"Kafka at {settings.bootstrap} does not answer ({_words(error)}).",
         "Start it with 'driftline up', or name another with DRIFTLINE_KAFKA__BOOTSTRAP.",
     )
 
@@ -150,6 +150,11 @@ def insist(act: Callable[[], None], seconds: float = 60.0) -> None:
             log.info("trying_again", reason=cause.str())
 
 
+def _words(error: KafkaException) -> str:
+    cause = error.args[0]
+    return cause.str() if isinstance(cause, KafkaError) else str(cause)
+
+
 class Publisher:
     """Publishes single events outside any transaction: for commands, heartbeats, intake."""
 
@@ -193,7 +198,7 @@ def read_whole(
     settings: Settings, topic: str, each: Callable[[Message], None], timeout: float = 30.0, isolation: str = "read_committed"
 ) -> None:
     """Hand every record of a topic, as it stands now, to `each`. Raises MissingPrerequisite if Kafka does not answer in time."""
-    over = {"enable.partition.eof": True, "isolation.level": isolation}
+    over = {"enable.partition.eof": True, "isolation.level": isolation, "fetch.wait.max.ms": 20}
     consumer = Consumer(consumer_config(settings, "read-whole", **over))
     name = prefixed(settings, topic)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -121,10 +122,11 @@ class Partitions:
 
     def _replay(self, numbers: list[int]) -> None:
         changelog = prefixed(self._settings, self._plan.changelog or "")
-        reader = Consumer(consumer_config(self._settings, "restore", **{"enable.partition.eof": True}))
+        # Short long polls: what is waited for is the end, which an empty answer tells.
+        reader = Consumer(consumer_config(self._settings, "restore", **{"enable.partition.eof": True, "fetch.wait.max.ms": 20}))
         try:
             store = self._opened(reader)
-            ends = {number: _end(self._settings, changelog, number) for number in numbers}
+            ends = _ends(self._settings, changelog, numbers)
             for number, end in ends.items():
                 if store.offset(number) > end:
                     log.warning("state_ahead_of_changelog_discarded", partition=number)
@@ -173,10 +175,14 @@ class Partitions:
         return self._store
 
 
-def _end(settings: Settings, topic: str, partition: int) -> int:
-    """The changelog's high watermark, open transactions included: a table is read to its end only after they have ended."""
+def _ends(settings: Settings, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    """The changelog's high watermarks, open transactions included: a table is read to its end only after they have ended."""
     asker = Consumer(consumer_config(settings, "restore", **{"isolation.level": "read_uncommitted"}))
-    try:
+
+    def end(partition: int) -> int:
         return patiently(lambda: asker.get_watermark_offsets(TopicPartition(topic, partition), 10.0)[1])
+
+    try:
+        return {partition: end(partition) for partition in partitions}
     finally:
         asker.close()

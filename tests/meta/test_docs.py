@@ -305,7 +305,7 @@ def test_the_programs_for_a_soc_run(kafka: str, tmp_path: Path) -> None:
         assert f"{finding.rank.value} {finding.risk}" in told
         assert "forgotten: gone" in told
         run(sys.executable, "-c", decider, finding.finding_id, **env)
-        decision = read_table(settings, "decisions")[finding.finding_id]
+        decision = read_table(settings, "decisions")[f"{finding.finding_id}|standing"]
         assert isinstance(decision, Decision)
         assert (decision.kind.value, decision.decided_by) == ("accept", "soar")
         (kcat,) = [text for text in blocks("docs/soc.md", "bash") if text.startswith("kcat")]

@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
+from infra.core.telemetry import Meter
 from infra.local.store import bodies, dialect, registry_reads
 from infra.local.store.dialect import Rejected, Statement
 from infra.local.store.engine import Access, Answer, Engine, EngineError
@@ -111,6 +112,7 @@ class StoreServer(ThreadingHTTPServer):
         self.token = token
         self.limits = limits.settings()
         self.catalog = catalog
+        self.meter = Meter("store")
         # Apart, so that readers can never keep the archiver waiting.
         self.gates: dict[Access, Gate] = {"reader": Gate(4, 32, 10.0), "writer": Gate(2, 32, 60.0)}
         self._connections = threading.BoundedSemaphore(CONNECTIONS)
@@ -236,6 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Rejected(
                 dialect.NOT_IMPLEMENTED, "A ClickHouse server is configured (DRIFTLINE_CLICKHOUSE__DSN): ask it, not the store.", 404
             )
+        self.server.meter.received()
         _check_transport(parameters)
         access = self._access(parameters)
         gate = self.server.gates[access]
@@ -267,6 +270,7 @@ class _Handler(BaseHTTPRequestHandler):
             if encoding:
                 headers["Content-Encoding"] = encoding
         self._send(200, body, headers)
+        self.server.meter.emitted()
 
     def _statement(self, parameters: dict[str, str], limit: int) -> tuple[Statement, str]:
         body = bodies.read_body(self.rfile, self.headers, limit)

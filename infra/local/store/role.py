@@ -70,7 +70,8 @@ def run(
         serving.start()
         log.info("store_ready", port=settings.store.port, embedded=embedded)
         ready()
-        stop.wait()
+        while not stop.wait(5.0):
+            server.meter.beat()
         server.shutdown()
         server.server_close()
         if not server.drain(DRAIN_SECONDS):
