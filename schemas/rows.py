@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from ipaddress import ip_address
 from typing import Any
 
 from schemas.events.assets import AssetChange, AssetState
@@ -22,11 +23,19 @@ TableRow = tuple[str, Row]
 
 
 def rows_of(event: Event, recorded_at: datetime) -> list[TableRow]:
-    """The rows that an event becomes: (table, columns). Raises KeyError for an event that no table keeps."""
+    """The rows that an event becomes: (table, columns). Raises KeyError for an event that no table keeps, ValueError for no IP address."""
     found = list(ROWS[type(event)](event))
     for _, row in found:
         row["recorded_at"] = recorded_at
     return found
+
+
+def address(text: str) -> str:
+    """The same text. Raises ValueError for what is no address: the tables' column `ip` is made from it, without an interface (RFC 4007)."""
+    if "%" in text:
+        raise ValueError(f"{text!r} names an interface, which only its own host knows")
+    ip_address(text)
+    return text
 
 
 def _sweep(event: SweepResult) -> Iterator[TableRow]:
@@ -68,7 +77,7 @@ def _observation(event: HostObservation) -> Iterator[TableRow]:
                 "run_id": event.run_id,
                 "zone": event.zone,
                 "subnet": event.subnet,
-                "address": event.address,
+                "address": address(event.address),
                 "grant_id": event.grant_id,
                 "agent_id": event.agent_id,
                 "attempt": event.attempt,
@@ -108,7 +117,7 @@ def _asset(event: AssetState) -> Iterator[TableRow]:
         "assets",
         {
             "zone": event.zone,
-            "address": event.address,
+            "address": address(event.address),
             "subnet": event.subnet,
             "revision": event.revision,
             "up": event.up,
@@ -125,7 +134,7 @@ def _asset(event: AssetState) -> Iterator[TableRow]:
             "services",
             {
                 "zone": event.zone,
-                "address": event.address,
+                "address": address(event.address),
                 "revision": event.revision,
                 **_service(one.seen),
                 "port": one.port,
@@ -147,7 +156,7 @@ def _change(event: AssetChange) -> Iterator[TableRow]:
             "change_id": event.change_id,
             "kind": event.kind.value,
             "zone": event.zone,
-            "address": event.address,
+            "address": address(event.address),
             "subnet": event.subnet,
             "revision": event.revision,
             "port": event.port,
@@ -173,7 +182,7 @@ def _exposure(event: Exposure) -> Iterator[TableRow]:
             "subject": event.subject,
             "title": event.title,
             "zone": event.place.zone,
-            "address": event.place.address,
+            "address": address(event.place.address),
             "port": event.place.port,
             "transport": event.place.transport.value,
             "base_risk": event.base_risk,

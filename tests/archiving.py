@@ -104,4 +104,4 @@ def dead_letters(settings: Settings, topic: str) -> list[Message]:
 
 def header(message: Message, name: str) -> str:
     """A header of a dead letter."""
-    return next(value.decode() for key, value in message.headers() or [] if key == name and isinstance(value, bytes))
+    return next(value for key, value in message.headers() or () if key == name).decode()

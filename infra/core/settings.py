@@ -129,7 +129,7 @@ class DifferSettings(Section):
 
     closed_votes: int = Field(2, ge=1, description="units that must see a port closed before it is")
     silent_votes: int = Field(3, ge=1, description="units that must see a port silent before it is closed")
-    spacing_seconds: int = Field(10, ge=0, description="least time between two votes")
+    spacing_seconds: int = Field(10, ge=0, le=90, description="least time between two votes")
     min_recall: float = Field(0.9, ge=0, le=1, description="a unit with a lower stated recall has no vote on silence")
     flap_transitions: int = Field(4, ge=2, description="so many openings and closings within `flap_hours` are flapping")
     flap_hours: int = Field(24, ge=1, description="see `flap_transitions`")

@@ -35,7 +35,7 @@ def test_traits(name: str, probe: Probe) -> None:
     traits = probe.traits
     assert name == traits.name
     assert re.fullmatch(r"[a-z0-9-]+", name)
-    assert 1 <= traits.cost <= 50
+    assert 1 <= traits.cost <= 100
     assert traits.yields
     assert set(traits.yields) <= {one.name for one in fields(Evidence)} - {"sources"} | {"path"}
     assert set(traits.needs) <= KNOWN_NEEDS
