@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from consumers.archive import clickhouse, role
 from infra.core.settings import ArchiverSettings, KafkaSettings, Settings, load_settings
@@ -91,6 +92,8 @@ def caught_up(settings: Settings, group: str = "archiver", topics: tuple[str, ..
         places = [TopicPartition(prefixed(settings, topic), number) for topic in topics for number in range(PARTITIONS)]
         ends = {(one.topic, one.partition): consumer.get_watermark_offsets(one, 10.0)[1] for one in places}
         return all(max(one.offset, 0) >= ends[one.topic, one.partition] for one in consumer.committed(places, 10.0))
+    except KafkaException:  # a topic that was made a moment ago may have no leader yet
+        return False
     finally:
         consumer.close()
 
@@ -104,4 +107,4 @@ def dead_letters(settings: Settings, topic: str) -> list[Message]:
 
 def header(message: Message, name: str) -> str:
     """A header of a dead letter."""
-    return next(value for key, value in message.headers() or () if key == name).decode()
+    return dict(cast("list[tuple[str, bytes]]", message.headers()))[name].decode()

@@ -74,8 +74,9 @@ def _train(path: Path, runtime: Runtime) -> None:
             child.kill()
         if not draft.is_file():
             raise DriftlineError("Java wrote none.", f"Look into {trial.console_file}.")
-        for old in path.parent.glob("kafka-*.aot"):
-            old.unlink()
+        # Other checkouts on this machine have their own; of those only the newest few are worth their space.
+        for old in sorted(path.parent.glob("kafka-*.aot"), key=lambda one: one.stat().st_mtime)[:-3]:
+            old.unlink(missing_ok=True)
         # Moved in two steps: the scratch folder may be on another file system, and a half cache must never have the name.
         shutil.move(draft, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)

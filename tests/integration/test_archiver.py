@@ -116,7 +116,7 @@ def test_undecodable_bytes_go_to_the_dlq_and_the_rest_goes_on(kafka: str, store:
 def test_a_row_that_clickhouse_refuses_goes_to_the_dlq_alone(
     kafka: str, store: RunningStore, changed: dict[str, Any], reason: str, request: pytest.FixtureRequest
 ) -> None:
-    settings = archiver_settings(kafka, store, f"refused{abs(hash(request.node.name))}")
+    settings = archiver_settings(kafka, store, content_id("prefix", request.node.name))
     good = [("probes", f"k{number}", seen(number)) for number in range(40)]
     wanted = {f"198.18.7.{number}" for number in (*range(40), 100)}
     publish(settings, *good[:17], ("probes", "bad", seen(200, **changed)), *good[17:])

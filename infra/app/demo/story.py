@@ -41,6 +41,7 @@ def run_demo(as_json: bool) -> None:
     """Run the demo. Its data is kept in `demo` under the data folder, so that a second run goes on from there."""
     folder = load_settings().data_dir / NAME
     os.environ["DRIFTLINE_DATA_DIR"] = str(folder)  # the roles are child processes and read the same settings
+    os.environ["DRIFTLINE_DIFFER__FLAP_TRANSITIONS"] = "100"  # each run opens and closes the same services; that is no flapping
     settings = load_settings()
     configure_logs(settings.telemetry.model_copy(update={"log_level": "error"}), roles="demo")
     stop = threading.Event()
@@ -71,6 +72,7 @@ class Story:
         self._task: TaskID | None = None
         self._timings: dict[str, float] = {}
         self._begun = time.monotonic()
+        self._again = False
 
     def tell(self) -> dict[str, Any]:
         """Everything in order; the document that `--json` prints."""
@@ -81,8 +83,9 @@ class Story:
             self._phase("starting the pipeline", lambda: self._supervisor.start(self._stop))
             self._check()
             answers = Answers(connect(self._settings), self._stop)
+            self._again = bool(answers.open_services())
             self._phase("signing the grant", self._authorise)
-            self._phase("scanning", lambda: self._scan(answers))
+            self._phase("scanning", lambda: self._scan(answers, again=self._again))
         before = answers.findings()
         first_match = self._compare(answers)
         if not self._as_json:
@@ -94,7 +97,7 @@ class Story:
         self._progress = Progress(*self._columns, console=err())
         with self._progress:
             self._phase("changing the network", self._ground.change)
-            self._phase("looking again, twice where something is missing", lambda: self._scan(answers, confirm=True))
+            self._phase("looking again, twice where something is missing", lambda: self._scan(answers, again=True))
         changes, after = answers.changes_after(moment), answers.findings()
         second_match = self._compare(answers)
         moved = moves(before, after)
@@ -141,7 +144,8 @@ class Story:
                 record = InventoryRecord(network=network, owner="lab team", criticality=Criticality.NORMAL, changed_by=NAME)
                 write(outlet, "inventory", subnet_key(record.zone, network), record, "inventory.set")
 
-    def _scan(self, answers: Answers, confirm: bool = False) -> None:
+    def _scan(self, answers: Answers, again: bool) -> None:
+        """Run the campaign; `again`: what was known before may be gone, and takes a second look to be closed."""
         before = answers.runs(NAME)
         settings = self._settings
         form = CampaignForm(NAME, tuple(self._ground.targets()), Cadence(kind=CadenceKind.ONCE), ports=self._ports, grant_id=NAME)
@@ -162,9 +166,9 @@ class Story:
             self._supervisor.watch()
             return truth == answers.open_services()
 
-        if confirm:
+        if again:
             answers.until(confirmed, CONFIRM_SECONDS, "ClickHouse to show the lab as it is")
-        answers.settled(60.0, quiet=5.0 if confirm else 2.5)
+        answers.settled(60.0, quiet=5.0 if again else 2.5)
 
     def _compare(self, answers: Answers) -> dict[str, Any]:
         truth, seen = expected(self._ground.truth()), answers.open_services()
@@ -177,7 +181,9 @@ class Story:
             err().print(
                 f"{name} the change: {match['rows']} services in ClickHouse, {word} the {match['services']} of the network's own truth"
             )
-        err().print(f"Took {time.monotonic() - self._begun:.0f} s. Kept in {self._settings.data_dir}; run it again to go on from there.")
+        folder = self._settings.data_dir
+        err().print(f"Took {time.monotonic() - self._begun:.0f} s. Kept in {folder}; run it again to go on from there.")
+        err().print(f"To ask more of it: DRIFTLINE_DATA_DIR={folder} driftline up, and in another terminal driftline query …", markup=False)
 
     def _phase(self, name: str, work: Any) -> None:
         begun = time.monotonic()

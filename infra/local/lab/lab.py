@@ -58,7 +58,7 @@ class Lab:
         self._services = BEFORE
         try:
             self._namespaces = Namespaces(self.plan)
-            self._daemons = Daemons(Place(self._namespaces.folder, self._command))
+            self._daemons = Daemons(Place(self._namespaces.folder, self._command, NOBODY))
             self._daemons.start(self._recipes(self._services))
         except BaseException:
             self.down()

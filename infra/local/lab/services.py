@@ -23,10 +23,11 @@ STOP_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where daemons run: their files' folder as seen from here, and how a recipe becomes a command line there."""
+    """Where daemons run: their files' folder as seen from here, how a recipe becomes a command line there, and as whom (None: as us)."""
 
     folder: Path
     command: Callable[[Service, Recipe], list[str]]
+    user: int | None = None
 
 
 class Daemons:
@@ -41,7 +42,7 @@ class Daemons:
         services = []
         for service, recipe in wanted:
             folder = self._place.folder / service.name
-            _write(folder, recipe)
+            _write(folder, recipe, self._place.user)
             with (folder / "log").open("wb") as log:
                 command = self._place.command(service, recipe)
                 self._running[service.name] = subprocess.Popen(
@@ -107,7 +108,7 @@ def _listens(pid: int, port: int) -> bool:
     return False
 
 
-def _write(folder: Path, recipe: Recipe) -> None:
+def _write(folder: Path, recipe: Recipe, user: int | None) -> None:
     """Put a recipe's files in place, readable by the user that the daemon runs as only."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     owned = [folder]
@@ -120,6 +121,6 @@ def _write(folder: Path, recipe: Recipe) -> None:
             path.write_text(text)
             path.chmod(0o644 if "/" in name else 0o600)
             owned.append(path)
-    if os.geteuid() == 0 and not recipe.as_root:
+    if user is not None and not recipe.as_root:
         for path in owned:
-            os.chown(path, NOBODY, NOBODY)
+            os.chown(path, user, user)
