@@ -50,8 +50,9 @@ def fold_look(asset: AssetState | None, look: Look, settings: DifferSettings) ->
             elif voted is not service:
                 draft.put(voted.model_copy(update={"status": ServiceStatus.SUSPECTED}))
                 suspects.append(service.port)
+    newest = look.at >= draft.last_looked  # an old look that is read again can't bring a host back
     _note_look(draft, look)
-    if look.alive and not draft.up and not draft.pending() and look.at >= draft.last_seen:
+    if newest and look.alive and not draft.up and not draft.pending():
         draft.tell_up()
     elif closed and not look.alive:
         _down_if_empty(draft)

@@ -111,7 +111,9 @@ def test_after_a_kill_a_second_run_cleans_and_shows_all(ground: Machine, folder:
     assert took < MOST_SECONDS, f"the demo took {took:.0f} s: {document['timings']}"
 
 
-@pytest.mark.parametrize("rights", [NO_CAPABILITIES, NOT_ROOT], ids=["no-capabilities", "not-root"])
+@pytest.mark.parametrize(
+    "rights", [pytest.param(NO_CAPABILITIES, marks=pytest.mark.long, id="no-capabilities"), pytest.param(NOT_ROOT, id="not-root")]
+)
 def test_without_rights_it_goes_on_with_loopback(ground: Machine, tmp_path: Path, rights: Sequence[str]) -> None:
     document = finished(start(ground, tmp_path, "loopback", rights))
     nothing_left(ground)

@@ -46,7 +46,8 @@ def numbers(store: RunningStore) -> list[int]:
 def member(settings: Settings) -> str:
     """The group's one member; a new id after each time that it had to join again."""
     group = prefixed(settings, "archiver")
-    (only,) = AdminClient(connection(settings)).describe_consumer_groups([group])[group].result(10).members
+    admin = AdminClient(connection(settings))
+    (only,) = admin.describe_consumer_groups([group])[group].result(20).members
     return str(only.member_id)
 
 
@@ -97,7 +98,7 @@ def dies_before_commit() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         commit(self, *arguments)
 
-    Pump._commit = die  # type: ignore[method-assign]
+    Pump._commit = die  # type: ignore[assignment,method-assign]
     role.run(load_settings(), threading.Event(), lambda: None)
 
 
@@ -176,5 +177,5 @@ def test_sinks_of_other_packages_work_and_fail_for_themselves(
         until(lambda: sys.modules["outside_sinks"].Broken.calls >= 2, "the broken sink to be tried again")
         assert archiver.error is None
     assert {int(line.split()[1]) for line in lines.read_text().splitlines()} == set(range(20)) - {7}
-    assert [one.partition() is not None for one in dead_letters(settings, "changes")] == [True]
+    assert len(dead_letters(settings, "changes")) == 1
     assert not caught_up(settings, "sink-broken", ("changes",))

@@ -29,7 +29,7 @@ class Site:
     ssh_version: tuple[int, ...] = ()
 
 
-NGINX = """daemon off; master_process off; pid {folder}/pid; error_log stderr; worker_processes 1;
+NGINX = """user root; daemon off; master_process off; pid {folder}/pid; error_log stderr; worker_processes 1;
 events {{ worker_connections 64; }}
 http {{
   access_log off; client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2;
