@@ -15,7 +15,8 @@ from infra.core.settings import ArchiverSettings
 log = structlog.get_logger()
 WAIT_SECONDS = 0.5
 GATHER_SECONDS = 0.003
-CHUNK_RECORDS, BATCH_BYTES = 1000, 32 << 20
+# Decoded, a batch takes some twenty times its bytes.
+CHUNK_RECORDS, BATCH_BYTES = 1000, 4 << 20
 
 
 @dataclass(slots=True)
