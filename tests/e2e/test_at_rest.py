@@ -8,7 +8,7 @@ import pytest
 
 from tests.pipelines import running_pipeline
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.store, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 MOST_MEMORY_MB = 1536
 MOST_CPU_PERCENT = 5.0
 

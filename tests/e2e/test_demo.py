@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.machines import Machine, Started, machine
 from tests.scanning import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
 DEMO = (sys.executable, "-m", "infra.app.cli", "demo", "--json")
 MOST_SECONDS = 180
 NO_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all")

@@ -15,7 +15,7 @@ from processors.correlate.correlating import NEW_AFTER
 from tests.e2e.capture import LinkCounter
 from tests.pipelines import Pipeline, request_id, running_pipeline
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(600)]
 # One role of each process that `driftline up` starts. The planner's process holds the scheduler and the notifier too.
 VICTIMS = ("planner", "scanner", "differ", "correlator", "assessor", "archiver", "store", "rollups", "kafka")
 PORTS = "21-25,80,443,1883,6379,8080,11211"
