@@ -44,12 +44,12 @@ class Topic:
 
 
 TOPICS: tuple[Topic, ...] = (
-    Topic("grants", (Grant,), "grant id", "compact", "CLI, console", "planner, scanner", single=True),
-    Topic("campaigns", (Campaign,), "campaign id", "compact", "CLI, console, API", "scheduler", single=True),
-    Topic("inventory", (InventoryRecord,), "network or asset", "compact", "CMDB, a file, anyone", "correlator", single=True),
-    Topic("intel", (IntelRecord,), "CVE id", "compact", "feeds", "correlator", single=True),
-    Topic("decisions", (Decision,), "finding id|slot, or finding id", "compact", "CLI, console, SOAR", "assessor", single=True),
-    Topic("commands", (Command,), "agent id", "compact", "CLI, console", "scanner", single=True),
+    Topic("grants", (Grant,), "grant id", "compact", "CLI, console", "planner, scanner, archiver", single=True),
+    Topic("campaigns", (Campaign,), "campaign id", "compact", "CLI, console, API", "scheduler, archiver", single=True),
+    Topic("inventory", (InventoryRecord,), "network or asset", "compact", "CMDB, a file, anyone", "correlator, archiver", single=True),
+    Topic("intel", (IntelRecord,), "CVE id", "compact", "feeds", "correlator, archiver", single=True),
+    Topic("decisions", (Decision,), "finding id|slot, or finding id", "compact", "CLI, console, SOAR", "assessor, archiver", single=True),
+    Topic("commands", (Command,), "agent id", "compact", "CLI, console", "scanner, archiver", single=True),
     Topic("targets", (TargetRequest,), "any or none", "delete", "anyone", "planner", 7 * DAY_MS),
     Topic("runs", (Run,), "run id", "compact,delete", "planner", "console, archiver", 30 * DAY_MS),
     Topic("work", (WorkUnit,), "subnet", "delete", "planner", "scanners of that zone", DAY_MS, per_zone=True),

@@ -85,7 +85,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = 45.0) -> 
         time.sleep(0.05)
 
 
-def caught_up(settings: Settings, group: str = "archiver", topics: tuple[str, ...] = clickhouse.TOPICS) -> bool:
+def caught_up(settings: Settings, group: str = "archiver", topics: tuple[str, ...] = clickhouse.KEPT) -> bool:
     """Whether the group has committed all that is in these topics (but the marker of a last transaction)."""
     consumer = Consumer(consumer_config(settings, group))
     try:

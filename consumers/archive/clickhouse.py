@@ -18,11 +18,15 @@ from consumers.archive.progress import Progress
 from infra.core.errors import Backpressure, MissingPrerequisite, Poison
 from infra.core.ports import Record
 from schemas.rows import Row, rows_of
+from schemas.topics import TOPICS
 
 log = structlog.get_logger()
 RETRY_SECONDS = 1.0
 PARALLEL = 3
-TOPICS = ("probes", "changes", "assets", "exposures", "findings", "runs", "agents", "rollups", "audit")
+KEPT = ("probes", "changes", "assets", "exposures", "findings", "runs", "agents", "rollups", "audit")
+# The small tables that every worker reads whole, each for itself: no row is made of them, but a record of theirs that can't be
+# decoded is set aside here, and so once.
+EXAMINED = tuple(topic.name for topic in TOPICS if topic.single and topic.events)
 
 # ClickHouse's error codes. At fault is the installation: no table, column, database or right; a syntax that it does not know.
 FAULTY = frozenset({16, 36, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 497, 516})
@@ -35,7 +39,7 @@ class ClickHouseSink:
     """Writes one insert a table and batch. The tables dedupe on deterministic keys, so a batch that comes twice changes nothing."""
 
     name = "clickhouse"
-    topics: tuple[str, ...] = TOPICS
+    topics: tuple[str, ...] = (*KEPT, *EXAMINED)
 
     def __init__(self, connect: Callable[[], Client], progress: Progress) -> None:
         self._connect, self._progress = connect, progress
@@ -47,17 +51,17 @@ class ClickHouseSink:
         """Insert the rows of these records. Raises Backpressure while ClickHouse is away, Poison for what it refuses."""
         tables: dict[str, list[Row]] = defaultdict(list)
         for record in records:
-            if record.event is not None:
+            if record.event is not None and record.topic in KEPT:
                 for table, row in _rows(record):
                     tables[table].append(row)
         self._insert(tables)
 
     def idle(self) -> None:
         """Tell how far we are, if that has changed. Raises Backpressure."""
-        marks = self._progress.news()
+        marks = [mark for mark in self._progress.news() if mark.topic in KEPT]
         if marks:
             self._insert({"watermark_parts": [asdict(mark) for mark in marks]})
-            self._progress.told()
+        self._progress.told()
 
     def _insert(self, tables: Mapping[str, list[Row]]) -> None:
         """Insert into all these tables; when this returns or raises, no insert is running any more."""

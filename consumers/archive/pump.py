@@ -189,7 +189,8 @@ class Pump:
     def _compare(self) -> None:
         """Ask Kafka where all our partitions end: one request a broker."""
         asked_at = datetime.now(UTC)
-        places = self._consumer.assignment()
+        # Made anew: those of the assignment name a leader's epoch, which a restarted broker refuses.
+        places = [TopicPartition(one.topic, one.partition) for one in self._consumer.assignment()]
         try:
             asked = self._admin.list_offsets(dict.fromkeys(places, LATEST), request_timeout=5.0) if places else {}
             self._progress.compare({self._intake.place(one): answer.result(10.0).offset for one, answer in asked.items()}, asked_at)

@@ -1,4 +1,4 @@
-"""Runs one or more roles in this process, each in its thread, until a signal or an error ends them all."""
+"""Runs one or more roles in this process, each in its thread, until a signal, an error or a hang of one ends them all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ from infra.core.telemetry import TELEMETRY, Stage, Telemetry, serve
 
 log = structlog.get_logger()
 DRAIN_SECONDS = 12.0
+HANG_SECONDS = 360.0  # longer than the longest single wait, that for an insert into ClickHouse
+HUNG = 1  # exit code
 
 
 def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[], None] = lambda: None) -> int:
-    """Run these roles until SIGTERM or SIGINT; then drain. Returns the exit code: 0, or that of the first role that failed."""
+    """Run these roles until SIGTERM or SIGINT; then drain. Returns the exit code: 0, or that of the first role that failed.
+
+    A role whose loop does not turn any more, because a library's call never returns, ends them too: its supervisor starts it anew.
+    """
     configure_logs(settings.telemetry, roles=",".join(names))
     runs = {name: load_role(name) for name in names}
     declare_metrics(TELEMETRY, names)
@@ -38,18 +43,22 @@ def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[],
     workers = [_Worker(settings, name, run, stop) for name, run in runs.items()]
     for worker in workers:
         worker.start()
-    announced = False
+    announced = hung = False
     while not stop.wait(0.2 if not announced else 1.0):
         if not announced and all(worker.ready.is_set() for worker in workers):
             announced = True
             log.info("ready", port=port)
             announce()
+        if not TELEMETRY.healthy(HANG_SECONDS):
+            log.error("role_hangs", for_seconds=HANG_SECONDS)
+            hung = True
+            stop.set()
     deadline = time.monotonic() + DRAIN_SECONDS
     for worker in workers:
         worker.join(max(0.0, deadline - time.monotonic()))
         if worker.is_alive():
             log.warning("role_not_drained", role=worker.name, after_seconds=DRAIN_SECONDS)
-    return next((worker.exit_code for worker in workers if worker.exit_code), 0)
+    return next((worker.exit_code for worker in workers if worker.exit_code), HUNG if hung else 0)
 
 
 def declare_metrics(telemetry: Telemetry, roles: tuple[str, ...]) -> None:

@@ -90,8 +90,13 @@ def producer_config(settings: Settings, **over: Any) -> dict[str, Any]:
 
 def transactional_producer(settings: Settings, role: str) -> Producer:
     """A producer with the role's stable transactional id, its predecessor's open transaction aborted."""
-    name = f"{role}-{settings.slot}"
-    producer = Producer(producer_config(settings, **{"transactional.id": prefixed(settings, name), "transaction.timeout.ms": 10_000}))
+    over = {
+        "transactional.id": prefixed(settings, f"{role}-{settings.slot}"),
+        "transaction.timeout.ms": 10_000,
+        # After a bootstrap anew, send_offsets_to_transaction may wait without end for a broker's former self (librdkafka #5511, #5456).
+        "metadata.recovery.strategy": "none",
+    }
+    producer = Producer(producer_config(settings, **over))
     try:
         producer.init_transactions(30.0)
     except KafkaException as error:
