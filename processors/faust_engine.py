@@ -28,7 +28,7 @@ from infra.core.telemetry import Meter
 from schemas.codec import UndecodableError
 
 log = structlog.get_logger()
-FETCH_WAIT_MS = 500
+FETCH_WAIT_MS = 3000
 CODE_VERSION = version("driftline")
 
 

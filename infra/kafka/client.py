@@ -66,8 +66,8 @@ def consumer_config(settings: Settings, group: str, **over: Any) -> dict[str, An
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "range",
         "session.timeout.ms": 10_000,
-        "heartbeat.interval.ms": 2_000,
-        "fetch.wait.max.ms": 1_000,  # how long an empty answer may take: at rest each costs the broker; a record ends the wait
+        "heartbeat.interval.ms": 3_000,
+        "fetch.wait.max.ms": 3_000,  # how long an empty answer may take: at rest each costs the broker; a record ends the wait
         "fetch.queue.backoff.ms": 5,
         "queued.max.messages.kbytes": 16_384,
         **over,

@@ -44,7 +44,7 @@ class GlobalTables:
         self._consumer: Consumer | None = None
         self._asker: Consumer | None = None
         if topics:
-            self._consumer = Consumer(consumer_config(settings, "tables", **{"enable.partition.eof": True}))
+            self._consumer = Consumer(consumer_config(settings, "tables", **{"enable.partition.eof": True, "fetch.wait.max.ms": 10_000}))
             self._consumer.assign([TopicPartition(name, 0, 0) for name in self._names])
 
     def load(self, timeout: float = 60.0) -> None:

@@ -6,7 +6,7 @@ One batch, one Kafka transaction:
   3. decode and handle each record; a bad one goes to its DLQ, its writes are dropped; after 3 s the rest waits for the next batch;
   4. send outputs, state changes (to the changelog) and consumed offsets, commit;
   5. write the state changes to the local store, with the changelog offset that they stand for.
-On an abortable error the batch is dropped and read again; on any other the role stops, loudly, and its supervisor starts it anew.
+On an abortable error the batch is kept and tried again; on any other the role stops, loudly, and its supervisor starts it anew.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class StepLoop:
         self._tables = GlobalTables(settings, tables, codec, plan.global_inputs)
         self._partitions = Partitions(settings, plan, self._consumer)
         self._verdicts: list[bool] = []
+        self._left: list[Message] = []  # taken, not handled yet, in order
+        self._left_epoch = 0
         self._lag_due = 0.0
 
     def run(self, stop: Flag, ready: Ready) -> None:
@@ -94,15 +96,19 @@ class StepLoop:
         self._partitions.close()
 
     def _gather(self) -> list[Message]:
-        first = self._consumer.poll(WAIT_SECONDS)
+        """What was left, and what comes. After a rebalance, what was taken before it is fetched again from the committed offset."""
+        first = self._consumer.poll(0 if self._left else WAIT_SECONDS)
         self._meter.beat()
-        if first is None:
-            return []
         epoch = self._partitions.epoch
-        more = self._consumer.consume(BATCH - 1, GATHER_SECONDS)
-        # A rebalance in between: what was taken before it is fetched again from the committed offset.
-        found = [first, *more] if epoch == self._partitions.epoch else more
+        found = [*(self._left if epoch == self._left_epoch else []), *([first] if first else [])]
+        self._left = []
+        if 0 < len(found) < BATCH:
+            more = self._consumer.consume(BATCH - len(found), GATHER_SECONDS)
+            found = [*found, *more] if epoch == self._partitions.epoch else more
         return [message for message in found if self._sound(message)]
+
+    def _leave(self, messages: list[Message]) -> None:
+        self._left, self._left_epoch = messages, self._partitions.epoch
 
     def _sound(self, message: Message) -> bool:
         error = message.error()
@@ -140,7 +146,7 @@ class StepLoop:
             self._abort(batch)
             return
         self._partitions.write_down(self._outbox.written)
-        self._seek(_positions(batch[done:], first=True))
+        self._leave(batch[done:])
         for topic in self._plan.global_inputs:
             self._tables.forget(topic, min((self._partitions.applied(one, topic) for one in self._partitions.owned()), default=0))
         self._judge_source()
@@ -225,12 +231,7 @@ class StepLoop:
         self._outbox.abort()
         self._verdicts.clear()
         self._partitions.forget_batch()
-        self._seek(_positions(batch, first=True))
-
-    def _seek(self, places: Sequence[TopicPartition]) -> None:
-        for place in places:
-            if self._partitions.has(place.partition):
-                self._consumer.seek(place)
+        self._leave(batch)
 
     def _hold(self, seconds: float) -> None:
         """The next stage can't take more: fetch nothing, keep polling, go on later."""
@@ -246,7 +247,7 @@ class StepLoop:
         if time.monotonic() < self._lag_due:
             return
         self._lag_due = time.monotonic() + 5
-        lag = 0
+        lag = len(self._left)
         for position in self._consumer.position(self._consumer.assignment()):
             if position.offset >= 0:
                 _, high = self._consumer.get_watermark_offsets(position, cached=True)

@@ -9,7 +9,7 @@ import pytest
 from infra.app import runner
 from infra.core.ports import Ready
 from infra.core.settings import Settings, TelemetrySettings
-from infra.core.telemetry import Meter
+from infra.core.telemetry import Meter, Telemetry
 from tests.brokers import free_ports
 
 
@@ -27,7 +27,7 @@ def test_a_role_that_hangs_ends_its_process_and_one_that_turns_does_not(monkeypa
         if not turns:
             released.wait(30)
 
-    telemetry = runner.Telemetry()
+    telemetry = Telemetry()
     monkeypatch.setattr(runner, "TELEMETRY", telemetry)
     monkeypatch.setattr(Meter.__init__, "__defaults__", (telemetry,))
     monkeypatch.setattr(runner, "load_role", lambda _: role)

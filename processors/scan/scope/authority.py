@@ -107,8 +107,10 @@ class Authority:
 
     def _follow(self) -> None:
         # What is signed needs no commit; and a committed reader sees nothing behind a transaction that somebody leaves open.
-        over = {"enable.partition.eof": True, "fetch.wait.max.ms": 500, "isolation.level": "read_uncommitted"}
+        over = {"enable.partition.eof": True, "fetch.wait.max.ms": 2_000, "isolation.level": "read_uncommitted"}
         consumer = Consumer(consumer_config(self._settings, "scanner.authority", **over))
+        # On the reader's own connection the question would wait behind its long poll.
+        asker = Consumer(consumer_config(self._settings, "scanner.authority", **over))
         try:
             consumer.assign([TopicPartition(name, 0, 0) for name in self._names])
             while not self._stop.is_set():
@@ -117,13 +119,14 @@ class Authority:
                     self._take([first, *consumer.consume(500, 0)])
                 self._watch_signers(consumer)
                 if uptime() - self._question.asked_at >= ASK_SECONDS:
-                    self._ask(consumer)
+                    self._ask(asker)
                 self._judge()
         except Exception as error:  # whatever it is: the gate closes by itself, and the role must end
             log.exception("authority_failed")
             self.failure = error
         finally:
             consumer.close()
+            asker.close()
 
     def _take(self, messages: list[Message]) -> None:
         for message in messages:
@@ -157,11 +160,11 @@ class Authority:
             log.error("undecodable_authority_record", topic=topic, offset=message.offset(), reason=str(error))
             return None
 
-    def _ask(self, consumer: Consumer) -> None:
+    def _ask(self, asker: Consumer) -> None:
         question = _Question(uptime())
         try:
             for name in self._names:
-                question.ends[name] = consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=ASK_SECONDS)[1]
+                question.ends[name] = asker.get_watermark_offsets(TopicPartition(name, 0), timeout=ASK_SECONDS)[1]
         except KafkaException as error:
             if self._answers:
                 log.warning("broker_does_not_answer", reason=str(error))
