@@ -109,7 +109,7 @@ def make_app(settings: Settings, role: str) -> CommittedApp:
         broker_credentials=credentials(settings),
         broker_commit_interval=2.0,
         broker_session_timeout=10.0,
-        broker_heartbeat_interval=2.0,
+        broker_heartbeat_interval=3.0,
         consumer_auto_offset_reset="earliest",
         datadir=str(settings.data_dir / "faust" / role),
         key_serializer="raw",

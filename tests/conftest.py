@@ -6,12 +6,27 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling, Scheduling
 
 from tests.brokers import running_broker
 
 # A loaded machine is slow, not wrong: tests have pytest's time limit, examples have none.
 settings.register_profile("driftline", deadline=None)
 settings.load_profile("driftline")
+
+
+class OneWorld(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+    """A file is one worker's; so are all files that share the pipeline of tests/e2e/conftest.py, which is one for the session."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "world" if file.startswith("tests/e2e/") and not file.endswith("test_demo.py") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """How the tests are divided among workers."""
+    return OneWorld(config, log)
 
 
 @pytest.fixture(scope="session")

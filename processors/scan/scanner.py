@@ -27,7 +27,7 @@ from processors.scan.partial import Outcome
 from processors.scan.publish import UnitPublisher
 from processors.scan.scope.acceptance import knows_grant, read_unit, uncovered
 from processors.scan.scope.admission import UNFINISHED, ScannerGate
-from processors.scan.scope.authority import Authority, uptime
+from processors.scan.scope.authority import ASK_SECONDS, CALM_SECONDS, Authority, uptime
 from processors.scan.scope.contact import Contact
 from schemas.codec import Codec, UndecodableError
 from schemas.events.operations import AgentState
@@ -67,7 +67,7 @@ class Scanner:
         self._publisher = UnitPublisher(settings, codec, self._meter)
         self._heartbeat = Heartbeat(settings, identity, codec, utc_now, uptime)
         group = f"scanner.{settings.scanner.zone}"
-        small = {"heartbeat.interval.ms": 1000, "queued.min.messages": 100, "queued.max.messages.kbytes": 8192}
+        small = {"heartbeat.interval.ms": 1000, "queued.min.messages": 100, "queued.max.messages.kbytes": 8192, "fetch.wait.max.ms": 1000}
         self._consumer = Consumer(consumer_config(settings, group, **small))
         self._backlog = Backlog(room=4 * settings.scanner.parallel_units)
         self._jobs = Jobs(self._gate, identity, run_unit, utc_now)
@@ -172,11 +172,12 @@ class Scanner:
         log.warning("unit_set_aside", partition=entry.partition, offset=entry.offset, error=type(error).__name__, reason=str(error))
 
     def _prove_contact(self) -> None:
-        """Once a second, an answer of the group's coordinator. Without partitions there is nothing to lose, and nothing to send."""
+        """Again and again, an answer of the group's coordinator. Without partitions there is nothing to lose, and nothing to send."""
         asked = uptime()
+        self._authority.calm = not self._jobs
         if not self._backlog.queues:
             self._gate.contact_at = self._contact.member(asked)
-        elif asked - self._asked_at >= 1.0:
+        elif asked - self._asked_at >= (ASK_SECONDS if self._jobs else CALM_SECONDS):
             self._asked_at = asked
             try:
                 self._consumer.committed([TopicPartition(self._topic, next(iter(self._backlog.queues)))], timeout=1.0)

@@ -22,7 +22,13 @@ from schemas.signing import sign
 from tests.e2e.conftest import World
 from tests.pipelines import Pipeline, Row
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.store,
+    pytest.mark.namespace,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 
 
 def put(pipeline: Pipeline, topic: str, value: bytes, key: str = "test", partition: int = 0) -> None:

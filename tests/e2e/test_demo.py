@@ -16,7 +16,13 @@ import pytest
 from tests.e2e.machines import Machine, Started, machine
 from tests.scanning import wait_until
 
-pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.store,
+    pytest.mark.namespace,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 DEMO = (sys.executable, "-m", "infra.app.cli", "demo", "--json")
 MOST_SECONDS = 180
 NO_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all")
@@ -76,7 +82,12 @@ def nothing_left(ground: Machine) -> None:
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [("network", signal.SIGINT), ("broker", signal.SIGTERM), ("roles", signal.SIGINT), ("scan", signal.SIGINT)],
+    [
+        ("network", signal.SIGINT),
+        pytest.param("broker", signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param("roles", signal.SIGINT, marks=pytest.mark.long),
+        ("scan", signal.SIGINT),
+    ],
     ids=lambda one: one.name if isinstance(one, signal.Signals) else one,
 )
 def test_an_interruption_leaves_nothing_behind(ground: Machine, folder: Path, moment: str, number: signal.Signals) -> None:

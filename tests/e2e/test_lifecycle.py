@@ -9,7 +9,13 @@ import pytest
 from tests.e2e.conftest import World
 from tests.pipelines import Pipeline, Row
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.store,
+    pytest.mark.namespace,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 
 
 def state(pipeline: Pipeline, finding_id: str) -> Row:

@@ -19,7 +19,13 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from tests.contract.ocsf_definitions import ARCHIVE, definitions
 from tests.e2e.conftest import World
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.store,
+    pytest.mark.namespace,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 KINDS = {2002: "vulnerability_finding", 2004: "detection_finding"}
 READER = """
 import json, sys, clickhouse_connect

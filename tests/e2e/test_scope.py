@@ -20,7 +20,13 @@ from tests.e2e.capture import LinkCounter, Sent, capturing, sent
 from tests.e2e.conftest import World
 from tests.pipelines import Row, request_id
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.store,
+    pytest.mark.namespace,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 PORTS = "21-80,443,1883,8080"
 ELSEWHERE = ("198.18.231.0/24", "198.19.231.0/30", "198.18.232.0/24", "192.0.2.231/32", "2001:db8:18:e7::/64", "2001:db8:19:e7::/64")
 

@@ -10,7 +10,13 @@ from infra.local.lab.truth import ServiceTruth
 from tests.e2e.conftest import Look, World
 from tests.pipelines import Row
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.store,
+    pytest.mark.namespace,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 Seen = tuple[str, str, int, str, str, str, str]
 
 

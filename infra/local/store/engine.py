@@ -61,6 +61,7 @@ _CONFIG = """<clickhouse>
   <max_thread_pool_size>200</max_thread_pool_size>
   <max_thread_pool_free_size>4</max_thread_pool_free_size>
   <asynchronous_metrics_update_period_s>3600</asynchronous_metrics_update_period_s>
+  <memory_worker_period_ms>1000</memory_worker_period_ms>
   <merge_tree>
     <number_of_free_entries_in_pool_to_execute_mutation>1</number_of_free_entries_in_pool_to_execute_mutation>
     <number_of_free_entries_in_pool_to_lower_max_size_of_merge>1</number_of_free_entries_in_pool_to_lower_max_size_of_merge>

@@ -28,6 +28,7 @@ from schemas.signing import TrustedSigner
 log = structlog.get_logger()
 POLL_SECONDS = 0.25
 ASK_SECONDS = 1.0
+CALM_SECONDS = 2.0  # between two questions while nothing is in work
 TOPICS = ("grants", "commands")
 
 
@@ -64,6 +65,7 @@ class Authority:
         self._held_until = 0  # while `grants` is read again, nothing counts before this offset is reached
         self._question = _Question(float("-inf"))
         self._answers = True
+        self.calm = True  # the scanner has nothing in work
         self._stop = threading.Event()
         self._loaded = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="authority", daemon=True)
@@ -118,7 +120,7 @@ class Authority:
                 if first is not None:
                     self._take([first, *consumer.consume(500, 0)])
                 self._watch_signers(consumer)
-                if uptime() - self._question.asked_at >= ASK_SECONDS:
+                if uptime() - self._question.asked_at >= (CALM_SECONDS if self.calm else ASK_SECONDS):
                     self._ask(asker)
                 self._judge()
         except Exception as error:  # whatever it is: the gate closes by itself, and the role must end
