@@ -53,7 +53,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield _reachable("clickhouse", _address(settings.clickhouse.dsn.get_secret_value(), 8123), "DRIFTLINE_CLICKHOUSE__DSN")
     if settings.registry.url is not None:
         yield _reachable("registry", _address(settings.registry.url, 8081), "DRIFTLINE_REGISTRY__URL")
-    yield from _ports(settings)
+    yield from port_checks(settings)
     yield _programs("probe programs", packages.PROBES, "service versions and paths are not looked up")
     yield _programs("lab programs", packages.LAB, "the demo uses loopback services instead of the lab")
     yield _raw_sockets()
@@ -92,7 +92,8 @@ def _disk(settings: Settings) -> Check:
 
 def _java(settings: Settings) -> Check:
     try:
-        return Check("java", True, str(find_java(settings.broker.java)))
+        java = find_java(settings.broker.java)
+        return Check("java", True, f"{java.version}, {java.executable}")
     except DriftlineError as error:
         return Check("java", False, error.message, error.fix)
 
@@ -108,7 +109,8 @@ def _jars(settings: Settings) -> Check:
     return Check("kafka's jars", False, f"{absent / 1e6:.0f} MB are missing", "driftline doctor --fix downloads them.", mend=mend)
 
 
-def _ports(settings: Settings) -> Iterator[Check]:
+def port_checks(settings: Settings) -> Iterator[Check]:
+    """Whether every port that Driftline would listen on is free, or its own already."""
     wanted = {"DRIFTLINE_STORE__PORT": settings.store.port}
     if settings.kafka.bootstrap is None:
         wanted |= {"DRIFTLINE_BROKER__PORT": settings.broker.port, "DRIFTLINE_BROKER__CONTROLLER_PORT": settings.broker.controller_port}

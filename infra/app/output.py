@@ -77,6 +77,11 @@ def print_fields(title: str, document: Mapping[str, Any], as_json: bool) -> None
     print_rows(title, ("field", "content"), [{"field": name, "content": value} for name, value in document.items()], False, "")
 
 
+def count(number: int, thing: str) -> str:
+    """`1 target`, `2 targets`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def sparkline(values: Sequence[float]) -> str:
     """A row of bars, scaled to the largest value."""
     top = max(values, default=0)

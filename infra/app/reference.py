@@ -50,6 +50,7 @@ TABLE_NOTES = {
     "not_looked_at_lately": "Subnets by the time of their last look, oldest first, with recall and loss of that look.",
     "refused": "Targets that were not planned, with the reason, latest first.",
     "watermarks": "Up to when the rows of each topic are complete.",
+    "in_work": "What was ordered in the last day and is not looked at yet: until it is empty, an absent finding means nothing.",
 }
 
 

@@ -77,9 +77,13 @@ class Supervisor:
     _broker: Broker | None = None
     _lock: IO[str] | None = None
 
+    def claim(self) -> None:
+        """Keep others from this data folder. Raises MissingPrerequisite if one of them runs with it."""
+        self._lock = self._lock or take_lock(self.settings)
+
     def start(self, stop: Flag) -> None:
         """Bring everything up; returns when every role is ready, or `stop` is set. Raises DriftlineError with what to do."""
-        self._lock = take_lock(self.settings)
+        self.claim()
         (self.settings.data_dir / "logs").mkdir(exist_ok=True)
         self.members = [Member(roles, health_port(self.settings, roles)) for roles in GROUPS]
         self._spawn(self.members[0])

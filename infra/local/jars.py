@@ -204,6 +204,9 @@ def main() -> None:
         return write_lock(cache_folder() / "jars")
     named = load_settings().broker.jars
     console, size = Console(stderr=True), missing_bytes(named)
+    if not size:
+        find_jars(named)
+        return None
     console.print(f"Kafka {KAFKA_VERSION}: {size / 1e6:.0f} MB to download into {named or cache_folder()}")
     with Bar("{task.description}", BarColumn(), DownloadColumn(), console=console) as bar:
         task = bar.add_task("Kafka", total=size)

@@ -104,6 +104,11 @@ def test_a_bad_record_is_set_aside_with_the_reason(set_aside: Letters, name: str
         assert letter["code_version"]
 
 
+@pytest.mark.parametrize("name", [name for name in BAD_RECORDS if name.startswith("no ")])
+def test_a_bad_record_of_a_table_that_all_workers_read_is_set_aside_once(set_aside: Letters, name: str) -> None:
+    assert len(set_aside[name]) == 1
+
+
 def test_a_dead_letter_is_shown_whole(world: World, set_aside: Letters) -> None:
     shown = world.pipeline.json("dlq", "show", set_aside["random bytes"][0]["reference"])
     assert bytes.fromhex(shown["value"]) == b"\x01\x02\x03"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
+from confluent_kafka import Message
 
-from infra.app.output import print_fields, print_json, print_rows, tell
+from infra.app.output import count, print_fields, print_json, print_rows, tell
 from infra.app.people import now, publisher, read_table
 from infra.core.errors import BadInput
 from infra.core.settings import Settings, load_settings
-from infra.kafka.client import Publisher
+from infra.kafka.client import Publisher, key_of, read_whole, value_of
 from producers.auditing import local_actor
 from producers.campaigns.running import CampaignForm, Office, Verb, create_campaign, list_campaigns, show_campaign, steer_campaign
-from producers.scheduler.due import next_slot
+from producers.scheduler.due import Fired, next_slot
 from schemas.events.targets import Cadence, CadenceKind, Campaign
 
 app = typer.Typer(help="Campaigns: create, list, show, start, pause, stop.", no_args_is_help=True)
@@ -45,13 +47,15 @@ def create(
         campaign = create_campaign(form, _office(settings, outlet), now(), replace=replace)
     if as_json:
         print_json(campaign)
-    tell(f"Campaign {campaign.campaign_id} is {campaign.state.value}: {len(campaign.targets)} targets, {kind.value}.")
+    tell(f"Campaign {campaign.campaign_id} is {campaign.state.value}: {count(len(campaign.targets), 'target')}, {kind.value}.")
 
 
 @app.command("list")
 def list_all(as_json: bool = JSON) -> None:
     """Show every campaign and when it is due next."""
-    rows = [_row(one) for one in list_campaigns(read_table(load_settings(), "campaigns"))]
+    settings = load_settings()
+    fired = _fired(settings)
+    rows = [_row(one, fired) for one in list_campaigns(read_table(settings, "campaigns"))]
     columns = ("campaign_id", "state", "cadence", "next", "targets", "ports", "zone", "started")
     print_rows("campaigns", columns, rows, as_json, "No campaign. See 'driftline campaign create --help'.")
 
@@ -59,7 +63,8 @@ def list_all(as_json: bool = JSON) -> None:
 @app.command("show")
 def show(campaign_id: str, as_json: bool = JSON) -> None:
     """Show one campaign."""
-    print_fields(campaign_id, _row(show_campaign(campaign_id, read_table(load_settings(), "campaigns"))), as_json)
+    settings = load_settings()
+    print_fields(campaign_id, _row(show_campaign(campaign_id, read_table(settings, "campaigns")), _fired(settings)), as_json)
 
 
 @app.command("start")
@@ -92,8 +97,20 @@ def _office(settings: Settings, outlet: Publisher) -> Office:
     return Office(local_actor(), settings.zones, campaigns, outlet.publish)
 
 
-def _row(one: Campaign) -> dict[str, Any]:
+def _fired(settings: Settings) -> dict[str, Fired]:
+    """What the scheduler remembers of each campaign."""
+    found: dict[str, Fired] = {}
+
+    def take(message: Message) -> None:
+        if value := value_of(message):
+            found[key_of(message)] = Fired.of(value)
+
+    read_whole(settings, "state.scheduler", take)
+    return found
+
+
+def _row(one: Campaign, fired: Mapping[str, Fired]) -> dict[str, Any]:
     cadence = one.cadence
-    due = next_slot(one, None, now()) if cadence.kind == CadenceKind.CRON else None
+    due = next_slot(one, fired.get(one.campaign_id), now())
     said = cadence.cron or (f"every {cadence.every_seconds} s" if cadence.every_seconds else cadence.kind.value)
     return {**one.model_dump(mode="json"), "cadence": said, "next": due}

@@ -9,7 +9,7 @@ import typer
 
 from infra.app.commands.following import NONE, follow
 from infra.app.commands.queries import ask
-from infra.app.output import RANK_STYLES, escape, out, print_json, print_rows, tell
+from infra.app.output import RANK_STYLES, count, escape, out, print_json, print_rows, tell
 from infra.app.people import now, publisher, write
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
@@ -39,6 +39,9 @@ def list_findings(
         f"SELECT rank, risk, title, places, status, owner, first_seen, finding_id FROM findings FINAL {where} ORDER BY risk DESC, title"  # noqa: S608  fixed text
     )
     print_rows("findings", columns, rows, as_json, NONE)
+    _, (waiting, *_) = ask("SELECT toUInt32(sum(waiting)) AS units, toUInt32(count()) AS runs FROM in_work")
+    if units := int(str(waiting["units"])):
+        tell(f"{count(units, 'unit')} of {count(int(str(waiting['runs'])), 'run')} not looked at yet: see the view in_work.")
 
 
 @app.command("show")

@@ -14,6 +14,7 @@ from infra.app.status import pipeline_status
 from infra.app.supervisor import Supervisor
 from infra.core.logs import configure_logs
 from infra.core.settings import load_settings
+from infra.core.trust import load_signers
 
 app = typer.Typer()
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
@@ -37,7 +38,9 @@ COLUMNS = (
 def up() -> None:
     """Start everything on this machine and watch over it until Ctrl-C."""
     settings = load_settings()
-    configure_logs(settings.telemetry, roles="supervisor")
+    # What goes well is told as progress; as a log it would be told twice.
+    level = "warning" if settings.telemetry.log_level == "info" else settings.telemetry.log_level
+    configure_logs(settings.telemetry.model_copy(update={"log_level": level}), roles="supervisor")
     started = time.monotonic()
     stop = threading.Event()
     _on_signal(stop)
@@ -47,7 +50,9 @@ def up() -> None:
         if not stop.is_set():
             store = f"127.0.0.1:{settings.store.port}" if settings.clickhouse.dsn is None else "as DRIFTLINE_CLICKHOUSE__DSN says"
             tell(f"Driftline runs. Data: {settings.data_dir}  Kafka: {settings.bootstrap}  ClickHouse: {store}")
-            tell("Next: 'driftline grant create', 'driftline targets push', 'driftline findings list'. Ctrl-C stops it.")
+            keys = "" if load_signers(settings) else "'driftline grant keygen' (nobody may sign grants yet), "
+            tell(f"Next, in another terminal: {keys}'driftline grant create', 'driftline targets push', 'driftline findings list'.")
+            tell("Ctrl-C stops it.")
         while not stop.wait(0.5):
             supervisor.watch()
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from infra.app.output import err, print_json, tell
+from infra.app.output import count, err, print_json, tell
 from infra.app.people import now, publisher
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
@@ -72,11 +72,13 @@ def push_targets(
             push(lines, outlet.publish, options, tell_on)
         finally:  # a stream may be ended by Ctrl-C: what went out is on record all the same
             if report.requests:
-                detail = f"{report.accepted} targets in {report.requests} requests, zone {zone}"
+                detail = f"{count(report.accepted, 'target')} in {count(report.requests, 'request')}, zone {zone}"
                 outlet.publish("audit", actor.name, audit(actor, "targets.push", name, detail, now()))
     if as_json:
         print_json({"accepted": report.accepted, "requests": report.requests, "rejected": report.rejected_total, "push_id": name})
-    tell(f"{report.accepted} targets pushed in {report.requests} requests, {report.rejected_total} lines skipped.")
+    tell(
+        f"{count(report.accepted, 'target')} pushed in {count(report.requests, 'request')}, {count(report.rejected_total, 'line')} skipped."
+    )
     if report.rejected_total:
         sys.exit(2)
 

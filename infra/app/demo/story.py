@@ -16,10 +16,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from infra.app.demo.asking import QUERIES, Answers, Interrupted, expected
 from infra.app.demo.ground import Ground, choose_ground
 from infra.app.demo.telling import moves, show_changes, show_findings, show_rows
+from infra.app.doctor import port_checks
 from infra.app.output import err, out, print_json
 from infra.app.people import now, publisher, read_table, write
 from infra.app.supervisor import Supervisor
 from infra.clickhouse.client import connect
+from infra.core.errors import MissingPrerequisite
 from infra.core.logs import configure_logs
 from infra.core.settings import Settings, load_settings
 from infra.core.trust import load_signers
@@ -78,6 +80,7 @@ class Story:
         """Everything in order; the document that `--json` prints."""
         for problem in self._problems:
             err().print(f"No lab in namespaces: {problem} Going on with connect probes of services on loopback.")
+        self._clear_the_way()
         with self._progress:
             self._phase("making the network", self._ground.up)
             self._phase("starting the pipeline", lambda: self._supervisor.start(self._stop))
@@ -115,6 +118,16 @@ class Story:
             "truth": {"first": first_match, "second": second_match},
             "timings": self._timings,
         }
+
+    def _clear_the_way(self) -> None:
+        """Refuse before anything is made what would fail later: another demo runs, or something listens where Kafka is to listen."""
+        taken = [check for check in port_checks(self._settings) if not check.ok]
+        self._supervisor.claim()
+        if taken:
+            raise MissingPrerequisite(
+                f"{', '.join(f'{one.name}: {one.found}' for one in taken)}. If 'driftline up' runs on this machine, stop it first.",
+                taken[0].fix,
+            )
 
     def close(self) -> None:
         """Leave no process, namespace or link behind."""
