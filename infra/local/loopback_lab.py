@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from infra.local.packages import missing
 
 log = structlog.get_logger()
 ADDRESS = "127.0.0.1"
+DYING_SECONDS = 2.0
 # kind and certificate, in the order of their ports
 SERVICES: tuple[tuple[Kind, str | None], ...] = (("http", None), ("https", "expired"), ("redis", None), ("ftp", None), ("telnet", None))
 
@@ -56,8 +58,9 @@ class LoopbackLab:
         """Start every service but telnet; returns when all listen. Raises MissingPrerequisite where a port is in use."""
         if problems := self.prerequisites():
             raise MissingPrerequisite(" ".join(problems), "Install it.")
+        until = time.monotonic() + DYING_SECONDS
         for service in self._all:
-            _refuse_if_taken(service.port)
+            _refuse_if_taken(service.port, until)
         self._daemons = Daemons(Place(self._run, self._command))
         wanted = tuple(one for one in self._all if one.kind != "telnet")
         try:
@@ -149,10 +152,14 @@ def _plain(service: Service, site: Site) -> Recipe:
     return Recipe(argv, files)
 
 
-def _refuse_if_taken(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((ADDRESS, port))
-        except OSError as error:
-            raise MissingPrerequisite(f"Port {port} of {ADDRESS} is in use ({error.strerror}).", "End what uses it.") from None
+def _refuse_if_taken(port: int, until: float) -> None:
+    """Raises MissingPrerequisite if the port is still in use then: what a killed run left dies with it, but not in the same instant."""
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                return probe.bind((ADDRESS, port))
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise MissingPrerequisite(f"Port {port} of {ADDRESS} is in use ({error.strerror}).", "End what uses it.") from None
+        time.sleep(0.05)

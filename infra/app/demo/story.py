@@ -37,6 +37,7 @@ from schemas.ids import subnet_key
 NAME = "demo"
 SCAN_SECONDS = 120.0
 CONFIRM_SECONDS = 90.0
+DYING_SECONDS = 5.0  # what a killed run left dies with it, but not in the same instant
 
 
 def run_demo(as_json: bool) -> None:
@@ -121,7 +122,10 @@ class Story:
 
     def _clear_the_way(self) -> None:
         """Refuse before anything is made what would fail later: another demo runs, or something listens where Kafka is to listen."""
-        taken = [check for check in port_checks(self._settings) if not check.ok]
+        deadline = time.monotonic() + DYING_SECONDS
+        while (taken := [check for check in port_checks(self._settings) if not check.ok]) and time.monotonic() < deadline:
+            if self._stop.wait(0.2):
+                raise Interrupted
         self._supervisor.claim()
         if taken:
             raise MissingPrerequisite(
