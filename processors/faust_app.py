@@ -2,7 +2,8 @@
 
 The same step as in the transactional loop, with weaker promises: at least once. A record's outputs are on the broker before its state
 is written, so that a crash between the two repeats outputs with equal ids and loses none. One agent reads all inputs of a step, one
-record at a time. The topic of the state is the same as the loop's; run one engine or the other on a prefix, not both.
+record at a time. What changes in a global table reaches a partition with its next record, a tick at the latest. The topic of the
+state is the same as the loop's; run one engine or the other on a prefix, not both.
 """
 
 from __future__ import annotations
@@ -15,20 +16,26 @@ from threading import Event as Flag
 from types import FrameType
 from typing import Any
 
-from infra.core.errors import BadInput
-from infra.core.ports import Context, Emit, FixedTables, Ready, Record, Step, StepPlan
+import structlog
+
+from infra.core.errors import BadInput, Poison
+from infra.core.ports import Context, Emit, Ready, Record, Step, StepPlan
 from infra.core.settings import Settings, load_settings
 from infra.core.telemetry import Meter
+from infra.kafka.globaltables import GlobalTables, applied_key
 from infra.kafka.registry import codec_for
 from infra.kafka.timestamps import EPOCH
+from processors.correlate import role as correlate
 from processors.diff import role as diff
 from processors.faust_engine import CommittedApp, guarded, make_app, run_app, send
+from processors.faust_store import partitioned
 from schemas.codec import Codec
-from schemas.ids import partition_of, subnet_key, subnet_of
+from schemas.ids import partition_of
 from schemas.topics import topic_named
 
 StepRole = tuple[StepPlan, Callable[[Settings, Codec], Step]]
-STEPS: dict[str, StepRole] = {"differ": (diff.PLAN, diff.make_step)}
+STEPS: dict[str, StepRole] = {"differ": (diff.PLAN, diff.make_step), "correlator": (correlate.PLAN, correlate.make_step)}
+log = structlog.get_logger()
 
 
 def run(settings: Settings, role: str, stop: Flag, ready: Ready) -> None:
@@ -49,6 +56,7 @@ def build(settings: Settings, role: str, codec: Codec, meter: Meter) -> Committe
         key_type=bytes,
         value_type=bytes,
         partitions=settings.kafka.partitions,
+        store=partitioned(),
         changelog_topic=app.topic(
             f"{settings.kafka.prefix}{plan.changelog}",
             key_type=bytes,
@@ -60,7 +68,7 @@ def build(settings: Settings, role: str, codec: Codec, meter: Meter) -> Committe
             allow_empty=True,
         ),
     )
-    worker = StepWorker(settings, make_step(settings, codec), codec, app, table)
+    worker = StepWorker(settings, plan, make_step(settings, codec), codec, app, table)
     inputs = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True)
 
     @app.agent(inputs, concurrency=1, name=role)  # type: ignore[untyped-decorator]
@@ -72,20 +80,39 @@ def build(settings: Settings, role: str, codec: Codec, meter: Meter) -> Committe
 
 
 class StepWorker:
-    """Handles one record: decode, step, outputs, then state."""
+    """Handles one record: news of the global tables first, then decode, step, outputs, and state."""
 
-    def __init__(self, settings: Settings, step: Step, codec: Codec, app: CommittedApp, table: Any) -> None:
-        self._settings, self._step, self._codec, self._app, self._table = settings, step, codec, app, table
+    def __init__(self, settings: Settings, plan: StepPlan, step: Step, codec: Codec, app: CommittedApp, table: Any) -> None:
+        self._settings, self._plan, self._step, self._codec, self._app, self._table = settings, plan, step, codec, app, table
+        topics = tuple(dict.fromkeys((*plan.global_tables, *plan.global_inputs)))
+        self._tables = GlobalTables(settings, topics, codec, plan.global_inputs)
+        self._tables.load()
 
     async def handle(self, topic: str, message: Any) -> None:
         """Handle one record. Raises Poison or UndecodableError for a bad one, which leaves no trace in state or outputs."""
+        await self._apply_news(message.partition)
         event = None if message.value is None else self._codec.decode(topic, message.value)
         recorded = EPOCH + timedelta(milliseconds=round(message.timestamp * 1000))
-        partitions = self._settings.kafka.partitions
-        state = TableState(self._table, message.partition, partitions)
         key = (message.key or b"").decode("utf-8", "replace")
-        record = Record(topic, message.partition, message.offset, recorded, key, event)
-        outputs = list(self._step.handle(record, Context(message.partition, partitions, state, FixedTables())))
+        await self._produce(
+            message.partition, Record(topic, message.partition, message.offset, recorded, key, event), TableState(self._table)
+        )
+
+    async def _apply_news(self, partition: int) -> None:
+        """Hand this partition the records of the global inputs that it has not had yet: here that waits for its next record or tick."""
+        self._tables.poll()
+        for topic in self._plan.global_inputs:
+            done, news = int(TableState(self._table).get(applied_key(topic)) or 0), self._tables.next_offset(topic)
+            for record in self._tables.since(topic, done) if done < news else ():
+                try:
+                    await self._produce(partition, record, TableState(self._table))
+                except Poison as error:
+                    log.error("table_record_not_applied", topic=topic, offset=record.offset, partition=partition, reason=error.reason)
+            if done < news:
+                self._table[applied_key(topic).encode()] = str(news).encode()
+
+    async def _produce(self, partition: int, record: Record, state: TableState) -> None:
+        outputs = list(self._step.handle(record, Context(partition, self._settings.kafka.partitions, state, self._tables)))
         sent = [await self._send(one) for one in outputs]
         for one in sent:
             await one
@@ -101,13 +128,10 @@ class StepWorker:
 
 
 class TableState:
-    """A step's state over a Faust table, which holds all partitions of the worker: this one sees the assets of one partition only.
+    """A step's state over a Faust table that keeps partitions apart. Writes wait in `batch` until `keep`."""
 
-    Writes wait in `batch` until `keep`.
-    """
-
-    def __init__(self, table: Any, partition: int, partitions: int) -> None:
-        self._table, self._partition, self._partitions = table, partition, partitions
+    def __init__(self, table: Any) -> None:
+        self._table = table
         self._batch: dict[str, bytes | None] = {}
 
     def get(self, key: str) -> bytes | None:
@@ -126,13 +150,12 @@ class TableState:
         self._batch[key] = None
 
     def scan(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        """Keys of this partition with this prefix and their values, in the order of the keys."""
+        """Keys with this prefix and their values, in the order of the keys."""
         stored = (key.decode() for key in self._table)
         for key in sorted({*stored, *self._batch}):
-            if key.startswith(prefix) and home_of(key, self._partitions) == self._partition:
-                value = self.get(key)
-                if value is not None:
-                    yield key, value
+            value = self.get(key) if key.startswith(prefix) else None
+            if value is not None:
+                yield key, value
 
     def keep(self) -> None:
         """Write what was put; Faust puts it on the changelog before it commits the record's offset."""
@@ -141,12 +164,6 @@ class TableState:
                 self._table.pop(key.encode(), None)
             else:
                 self._table[key.encode()] = value
-
-
-def home_of(asset: str, partitions: int) -> int:
-    """The partition that an asset's key belongs to: its subnet's."""
-    zone, _, address = asset.rpartition("|")
-    return partition_of(subnet_key(zone, subnet_of(address)), partitions)
 
 
 def main(arguments: list[str]) -> None:

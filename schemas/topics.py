@@ -45,7 +45,7 @@ class Topic:
 
 TOPICS: tuple[Topic, ...] = (
     Topic("grants", (Grant,), "grant id", "compact", "CLI, console", "planner, scanner, archiver", single=True),
-    Topic("campaigns", (Campaign,), "campaign id", "compact", "CLI, console, API", "scheduler, archiver", single=True),
+    Topic("campaigns", (Campaign,), "campaign id", "compact", "CLI, console, API", "scheduler", single=True),
     Topic("inventory", (InventoryRecord,), "network or asset", "compact", "CMDB, a file, anyone", "correlator, archiver", single=True),
     Topic("intel", (IntelRecord,), "CVE id", "compact", "feeds", "correlator, archiver", single=True),
     Topic("decisions", (Decision,), "finding id|slot, or finding id", "compact", "CLI, console, SOAR", "assessor, archiver", single=True),

@@ -139,14 +139,18 @@ class Supervisor:
         if self._broker is not None and self._broker.pid is None and now >= self._kafka.retry_at:
             self._restart_broker(self._broker, now)
         for member in self.members:
-            self._watch(member, now)
+            try:
+                self._watch(member, now)
+            except OSError as error:
+                member.last_error = str(error)
+                log.error("role_not_started", roles=member.name, reason=str(error), again_in=member.put_off(now))
 
     def _restart_broker(self, broker: Broker, now: float) -> None:
         log.error("broker_ended", exit_code=broker.poll())
         self.progress("Kafka ended; starting it again")
         try:
             broker.start()
-        except DriftlineError as error:
+        except (DriftlineError, OSError) as error:
             self._kafka.last_error = str(error)
             log.error("broker_not_restarted", reason=str(error), again_in=self._kafka.put_off(now))
         else:
@@ -211,7 +215,10 @@ class Supervisor:
             for member, pid in [*broker, *((member, member.child.pid if member.child else None) for member in self.members)]
         ]
         kafka = self._broker.pid if self._broker is not None else None
-        write_notes(self.settings, {"supervisor": os.getpid(), "broker": kafka, "members": entries})
+        try:
+            write_notes(self.settings, {"supervisor": os.getpid(), "broker": kafka, "members": entries})
+        except OSError as error:  # a full disk: what runs goes on, what ended is tried again
+            log.error("notes_not_written", reason=str(error))
 
     def _log_file(self, member: Member) -> Path:
         return self.settings.data_dir / "logs" / f"{member.name}.log"

@@ -39,7 +39,7 @@ def dead_letters(settings: Settings, topic: str | None = None, limit: int = 1000
     Raises BadInput for a topic without a DLQ, MissingPrerequisite if Kafka does not answer.
     """
     queues = {prefixed(settings, f"dlq.{name}"): name for name in _queues(settings, topic)}
-    consumer = Consumer(consumer_config(settings, GROUP, **{"enable.partition.eof": True}))
+    consumer = Consumer(consumer_config(settings, GROUP, **{"enable.partition.eof": True, "fetch.wait.max.ms": 20}))
     try:
         partitions = [TopicPartition(queue, number, 0) for queue in queues for number in _partitions(consumer, queue)]
         found = (_letter(queues[message.topic() or ""], message) for message in _to_the_end(settings, consumer, partitions))
@@ -57,7 +57,7 @@ def replay(settings: Settings, topic: str, limit: int) -> int:
     """
     _queues(settings, topic)
     queue = prefixed(settings, f"dlq.{topic}")
-    consumer = Consumer(consumer_config(settings, f"{GROUP}.{topic}", **{"enable.partition.eof": True}))
+    consumer = Consumer(consumer_config(settings, f"{GROUP}.{topic}", **{"enable.partition.eof": True, "fetch.wait.max.ms": 20}))
     count = 0
     try:
         producer = transactional_producer(settings, f"{GROUP}.{topic}")

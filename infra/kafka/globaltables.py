@@ -20,6 +20,11 @@ from schemas.events.base import Event
 log = structlog.get_logger()
 
 
+def applied_key(topic: str) -> str:
+    """Where a partition's state keeps up to which offset of a global input it has applied."""
+    return f"\0applied|{topic}"
+
+
 @dataclass(slots=True)
 class _Table:
     """Latest record and live event of each key; `log` holds every record from `log_start` on that some partition may not have applied."""

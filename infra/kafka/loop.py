@@ -19,7 +19,7 @@ from threading import Event as Flag
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from infra.core.errors import Backpressure, Poison
+from infra.core.errors import Backpressure, DriftlineError, Poison
 from infra.core.ports import Context, Ready, Record, Step, StepPlan
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
@@ -210,7 +210,13 @@ class StepLoop:
     def _produce(self, partition: int, record: Record) -> None:
         """Handle one record and send its outputs, all or none."""
         state = self._partitions.state(partition)
-        outputs = list(self._step.handle(record, Context(partition, self._settings.kafka.partitions, state, self._tables)))
+        try:
+            outputs = list(self._step.handle(record, Context(partition, self._settings.kafka.partitions, state, self._tables)))
+        except (Poison, Backpressure, DriftlineError):
+            raise
+        except Exception as error:  # a step does no I/O: whatever it stumbles over is the record, or a bug that the fuse stops
+            log.exception("step_stumbled", role=self._plan.role, topic=record.topic, partition=partition, offset=record.offset)
+            raise Poison(f"{type(error).__name__}: {error}") from error
         self._outbox.put(outputs, state.record)
         state.keep()
         self._meter.emitted(len(outputs))

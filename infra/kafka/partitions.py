@@ -12,6 +12,7 @@ from infra.core.errors import DriftlineError
 from infra.core.ports import StepPlan
 from infra.core.settings import Settings
 from infra.kafka.client import consumer_config, patiently, prefixed, value_of
+from infra.kafka.globaltables import applied_key
 from infra.kafka.statestore import PartitionState, StateStore
 
 log = structlog.get_logger()
@@ -91,13 +92,13 @@ class Partitions:
 
     def applied(self, partition: int, topic: str) -> int:
         """Up to which offset of a global input this partition has been re-judged."""
-        value = self._owned[partition].get(f"\0applied|{topic}")
+        value = self._owned[partition].get(applied_key(topic))
         return int(value) if value else 0
 
     def note_applied(self, partition: int, topic: str, offset: int) -> None:
         """Record, in the batch's transaction, how far a global input was applied."""
         state = self._owned[partition]
-        state.put(f"\0applied|{topic}", str(offset).encode())
+        state.put(applied_key(topic), str(offset).encode())
         state.keep()
 
     def write_down(self, offsets: dict[int, int]) -> None:

@@ -159,7 +159,7 @@ class Scanner:
         self._meter.received()
         entry = Entry(partition, message.offset() or 0, message, None, uptime())
         try:
-            entry.unit = read_unit(self._codec, self._settings.scanner.zone, value_of(message))
+            entry.unit = read_unit(self._codec, self._settings.scanner.zone, value_of(message), utc_now())
         except (UndecodableError, Poison) as reason:
             self._set_aside(entry, reason)
             entry.finish(Outcome(error=reason))

@@ -113,7 +113,7 @@ class Scheduler:
                 raise BadInput("The key of a campaign must be its id.")
             due_slot(campaign, None, self._clock())
             self._campaigns[key] = campaign
-        except (UndecodableError, ValueError, BadInput) as reason:
+        except (UndecodableError, ValueError, ArithmeticError, BadInput) as reason:
             self._bad.append((message, reason))
 
     def _fire(self) -> None:

@@ -22,7 +22,17 @@ def to_milliseconds(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-Timestamp = Annotated[datetime, AfterValidator(to_milliseconds)]
+def in_our_time(moment: datetime) -> datetime:
+    """The same, of a time that Driftline itself could have noted. Beyond these years arithmetic overflows, and a state would stay so."""
+    if not FIRST <= moment.astimezone(UTC) < LAST:
+        raise ValueError(f"{moment.isoformat()} is not between {FIRST.year} and {LAST.year}")
+    return moment
+
+
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+AnyTime = Annotated[datetime, AfterValidator(to_milliseconds)]
+"""A time that somebody else wrote down: a certificate without an end says 9999 (RFC 5280, 4.1.2.5)."""
+Timestamp = Annotated[datetime, AfterValidator(to_milliseconds), AfterValidator(in_our_time)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Risk = Annotated[float, Field(ge=0.0, le=100.0)]

@@ -12,8 +12,8 @@ from schemas.events.base import Event, PortRange, Timestamp
 class Intensity(Event):
     """How hard a grant lets us probe. Lower is gentler."""
 
-    packets_per_second: int = Field(ge=1)
-    per_host_per_second: int = Field(ge=1)
+    packets_per_second: int = Field(ge=1, le=100_000_000)
+    per_host_per_second: int = Field(ge=1, le=100_000_000)
     intrusive: bool = False
 
 

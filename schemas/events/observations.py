@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.events.base import Event, Fraction, Port, PortRange, Timestamp, Transport
+from schemas.events.base import AnyTime, Event, Fraction, Port, PortRange, Timestamp, Transport
 
 
 class HostPorts(Event):
@@ -54,8 +54,8 @@ class Certificate(Event):
     subject: str
     issuer: str
     names: tuple[str, ...] = ()
-    not_before: Timestamp
-    not_after: Timestamp
+    not_before: AnyTime
+    not_after: AnyTime
     key_type: str
     key_bits: int
     signature_hash: str = ""

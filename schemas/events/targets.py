@@ -23,7 +23,7 @@ class Cadence(Event):
 
     kind: CadenceKind
     cron: str | None = None
-    every_seconds: int | None = Field(None, ge=1)
+    every_seconds: int | None = Field(None, ge=1, le=366 * 86_400)
 
 
 class CampaignState(StrEnum):

@@ -82,6 +82,8 @@ def test_a_paused_campaign_rests_while_another_goes_on(world: World) -> None:
         pipeline.cli("campaign", "create", name, "--target", target, "--ports", "9", "--every", "1")
     try:
         pipeline.until(lambda: min(runs("resting"), runs("going")) >= 2, 60, "two runs of each campaign")
+        listed = {one["campaign_id"]: one for one in pipeline.json("campaign", "list")}
+        assert listed["going"]["next"], "when it is due next"
         pipeline.cli("campaign", "pause", "resting")
         pipeline.until(lambda: pipeline.json("campaign", "show", "resting")["state"] == "paused", 10, "the campaign to be paused")
         going = runs("going")

@@ -33,20 +33,22 @@ from tests.sightings import START, at
 PARTITIONS = 3
 HOUR = 3600
 LOOP = "import sys; from tests.golden.test_engines import run_loop; run_loop()"
-ENGINES = {"loop": ["-c", LOOP], "faust": ["-m", "processors.faust_app", "differ"]}
+ENGINES = {"loop": ["-c", LOOP], "faust": ["-m", "processors.faust_app"]}
 Records = list[tuple[int, bytes, bytes | None]]
 
 
 def run_loop() -> None:
-    """The differ on the transactional loop, in a process of its own, until SIGTERM."""
+    """The step that is named, on the transactional loop, in a process of its own, until SIGTERM."""
     import threading
 
     from infra.core.settings import load_settings
-    from processors.diff import role
+    from processors.correlate import role as correlate
+    from processors.diff import role as diff
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    role.run(load_settings(), stop, lambda: print("ready", file=sys.stderr, flush=True))
+    run = {"differ": diff.run, "correlator": correlate.run}[sys.argv[1]]
+    run(load_settings(), stop, lambda: print("ready", file=sys.stderr, flush=True))
 
 
 def settings_for(kafka: str, prefix: str, folder: Path) -> Settings:
@@ -54,8 +56,8 @@ def settings_for(kafka: str, prefix: str, folder: Path) -> Settings:
 
 
 @contextmanager
-def engine(name: str, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """The differ on one engine; ended with SIGTERM."""
+def engine(name: str, settings: Settings, role: str = "differ") -> Iterator[subprocess.Popen[bytes]]:
+    """A step on one engine; ended with SIGTERM."""
     env = {
         **os.environ,
         "DRIFTLINE_DATA_DIR": str(settings.data_dir),
@@ -65,7 +67,7 @@ def engine(name: str, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     }
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with (settings.data_dir / "log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, *ENGINES[name]], env=env, stderr=log, stdout=log, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen([sys.executable, *ENGINES[name], role], env=env, stderr=log, stdout=log, cwd=Path(__file__).parents[2])
         try:
             yield process
         finally:

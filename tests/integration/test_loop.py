@@ -33,7 +33,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Counting:
-    """Counts ticks a partition in its state and tells each count; odd on purpose about ticks of 1999."""
+    """Counts ticks a partition in its state and tells each count; odd on purpose about ticks of 1999, and of 1998."""
 
     def __init__(self, pause: float = 0.0) -> None:
         self._pause = pause
@@ -47,6 +47,8 @@ class Counting:
         if record.event.minute.year == 1999:
             context.state.put("count", b"poisoned")
             raise Poison("1999 is over")
+        if record.event.minute.year == 1998:
+            raise OverflowError("no one thought of 1998")
         time.sleep(self._pause)
         count = int(context.state.get("count") or 0) + 1
         context.state.put("count", str(count).encode())
@@ -140,6 +142,7 @@ def test_state_comes_back_from_the_changelog_when_the_disk_is_gone(settings: Set
 def test_poison_goes_to_the_dlq_and_leaves_no_trace_in_the_state(settings: Settings) -> None:
     publisher = Publisher(settings, Codec())
     publisher.publish("ticks", "0", Tick(partition=0, minute=datetime(1999, 1, 1, tzinfo=UTC)), partition=0)
+    publisher.publish("ticks", "0", Tick(partition=0, minute=datetime(1998, 1, 1, tzinfo=UTC)), partition=0)
     publisher.flush()
     publisher._producer.produce(f"{settings.kafka.prefix}ticks", b"\xff\xfe not avro", b"0", 0)
     publisher.flush()
@@ -150,7 +153,8 @@ def test_poison_goes_to_the_dlq_and_leaves_no_trace_in_the_state(settings: Setti
     dead = read(settings, "dlq.ticks")
     reasons = [dict(message.headers() or [])["error.reason"] for message in dead]
     assert reasons[0] == b"1999 is over"
-    assert value_of(dead[1]) == b"\xff\xfe not avro"
+    assert reasons[1] == b"OverflowError: no one thought of 1998"
+    assert value_of(dead[2]) == b"\xff\xfe not avro"
 
 
 def test_mostly_poison_blows_the_fuse_and_keeps_every_byte(settings: Settings) -> None:

@@ -119,6 +119,12 @@ def test_a_pipe_that_closes_is_no_error_message(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def _measures(pid: int) -> bool:
+    """Whether everything is imported and the command waits: it has psutil, and sleeps in the kernel's timer."""
+    place = Path(f"/proc/{pid}")
+    return "psutil" in (place / "maps").read_text() and "nanosleep" in (place / "wchan").read_text()
+
+
 def test_ctrl_c_is_exit_code_130_without_a_traceback(tmp_path: Path) -> None:
     here = Settings(data_dir=tmp_path)
     with take_lock(here):
@@ -128,7 +134,7 @@ def test_ctrl_c_is_exit_code_130_without_a_traceback(tmp_path: Path) -> None:
             command, env=os.environ | settings(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             deadline = time.monotonic() + 30
-            while "psutil" not in Path(f"/proc/{process.pid}/maps").read_text() and time.monotonic() < deadline:
+            while not _measures(process.pid) and time.monotonic() < deadline:
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
             out, said = process.communicate(timeout=30)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
+from infra.core.errors import Poison
 from processors.scan.partial import Attempt, not_probed, rest_of
 from processors.scan.scope.acceptance import read_unit
 from schemas.codec import Codec
@@ -88,4 +91,13 @@ def test_nothing_is_left_of_a_finished_unit() -> None:
 
 def test_a_unit_reads_back_from_its_record() -> None:
     unit, codec = make_unit(1), Codec()
-    assert read_unit(codec, "default", codec.encode("work.default", unit)) == unit
+    assert read_unit(codec, "default", codec.encode("work.default", unit), unit.planned_at) == unit
+
+
+def test_a_unit_that_would_hold_up_all_behind_it_is_refused() -> None:
+    unit, codec = make_unit(1), Codec()
+    soon = unit.model_copy(update={"not_before": unit.planned_at + timedelta(minutes=2)})
+    assert read_unit(codec, "default", codec.encode("work.default", soon), unit.planned_at) == soon
+    late = unit.model_copy(update={"not_before": unit.planned_at + timedelta(days=30)})
+    with pytest.raises(Poison, match="can't wait so long"):
+        read_unit(codec, "default", codec.encode("work.default", late), unit.planned_at)

@@ -16,6 +16,7 @@ from infra.kafka.client import Publisher, key_of, read_whole, value_of
 from producers.auditing import local_actor
 from producers.campaigns.running import CampaignForm, Office, Verb, create_campaign, list_campaigns, show_campaign, steer_campaign
 from producers.scheduler.due import Fired, next_slot
+from producers.scheduler.firing import TICKS
 from schemas.events.targets import Cadence, CadenceKind, Campaign
 
 app = typer.Typer(help="Campaigns: create, list, show, start, pause, stop.", no_args_is_help=True)
@@ -29,7 +30,7 @@ def create(
     ports: str = typer.Option(None, "--ports", "-p", help="TCP ports; default: the planner's list."),
     probes: list[str] = typer.Option([], "--probe", help="Only these probes; may be repeated."),  # noqa: B008
     cron: str = typer.Option(None, "--cron", help="When, UTC, e.g. '0 3 * * *'."),
-    every: int = typer.Option(None, "--every", min=1, help="All the time, a look each so many seconds."),
+    every: int = typer.Option(None, "--every", min=1, max=366 * 86_400, help="All the time, a look each so many seconds."),
     zone: str = typer.Option("default", "--zone"),
     grant_id: str = typer.Option(None, "--grant", help="Probe under this grant only."),
     replace: bool = typer.Option(False, "--replace", help="Replace the campaign of this name and start it anew."),
@@ -102,7 +103,8 @@ def _fired(settings: Settings) -> dict[str, Fired]:
     found: dict[str, Fired] = {}
 
     def take(message: Message) -> None:
-        if value := value_of(message):
+        value = value_of(message)
+        if value and key_of(message) != TICKS:
             found[key_of(message)] = Fired.of(value)
 
     read_whole(settings, "state.scheduler", take)

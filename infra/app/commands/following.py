@@ -50,7 +50,7 @@ def _events(settings: Settings) -> Generator[tuple[str | None, Finding | None]]:
     """Key and finding (None: forgotten) of every record; (None, None) once, where the topic ended when it was opened."""
     require_kafka(settings)
     name, codec = prefixed(settings, "findings"), codec_for(settings)
-    consumer = Consumer(consumer_config(settings, "follow", **{"enable.partition.eof": True}))
+    consumer = Consumer(consumer_config(settings, "follow", **{"enable.partition.eof": True, "fetch.wait.max.ms": 500}))
     try:
         metadata = consumer.list_topics(name, 15.0).topics[name]
         if metadata.error is not None:

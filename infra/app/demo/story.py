@@ -21,13 +21,13 @@ from infra.app.output import err, out, print_json
 from infra.app.people import now, publisher, read_table, write
 from infra.app.supervisor import Supervisor
 from infra.clickhouse.client import connect
-from infra.core.errors import MissingPrerequisite
+from infra.core.errors import DriftlineError, MissingPrerequisite
 from infra.core.logs import configure_logs
 from infra.core.settings import Settings, load_settings
 from infra.core.trust import load_signers
 from producers.auditing import local_actor
 from producers.campaigns.running import CampaignForm, Office, create_campaign
-from producers.grants.issuing import Desk, GrantForm, create_grant
+from producers.grants.issuing import Desk, GrantForm, create_grant, revoke_grant
 from producers.grants.keys import ensure_key
 from schemas.events.context import Criticality, InventoryRecord
 from schemas.events.grants import Grant
@@ -37,6 +37,7 @@ from schemas.ids import subnet_key
 NAME = "demo"
 SCAN_SECONDS = 120.0
 CONFIRM_SECONDS = 90.0
+GRANTED_FOR = timedelta(minutes=30)
 DYING_SECONDS = 5.0  # what a killed run left dies with it, but not in the same instant
 
 
@@ -75,7 +76,7 @@ class Story:
         self._task: TaskID | None = None
         self._timings: dict[str, float] = {}
         self._begun = time.monotonic()
-        self._again = False
+        self._again = self._granted = False
 
     def tell(self) -> dict[str, Any]:
         """Everything in order; the document that `--json` prints."""
@@ -88,6 +89,8 @@ class Story:
             self._check()
             answers = Answers(connect(self._settings), self._stop)
             self._again = bool(answers.open_services())
+            if self._again:
+                err().print("Going on from what an earlier run left: the network is as before its change again.")
             self._phase("signing the grant", self._authorise)
             self._phase("scanning", lambda: self._scan(answers, again=self._again))
         before = answers.findings()
@@ -134,8 +137,10 @@ class Story:
             )
 
     def close(self) -> None:
-        """Leave no process, namespace or link behind."""
+        """Leave no process, namespace or link behind, and no right to probe addresses that are no longer the lab's."""
         try:
+            if self._granted:
+                self._withdraw()
             self._supervisor.stop()
         finally:
             self._ground.down()
@@ -145,7 +150,7 @@ class Story:
         key = ensure_key(settings, NAME, networks)
         form = GrantForm(
             networks=networks,
-            expires_at=now() + timedelta(days=1),
+            expires_at=now() + GRANTED_FOR,
             path=True,
             icmp=True,
             packets_per_second=1000,
@@ -157,9 +162,21 @@ class Story:
             grants = {name: one for name, one in read_table(settings, "grants").items() if isinstance(one, Grant)}
             desk = Desk(local_actor(), load_signers(settings), settings.zones, grants, outlet.publish)
             create_grant(form, key, desk, now(), amend=True)
+            self._granted = True
             for network in networks:
                 record = InventoryRecord(network=network, owner="lab team", criticality=Criticality.NORMAL, changed_by=NAME)
                 write(outlet, "inventory", subnet_key(record.zone, network), record, "inventory.set")
+
+    def _withdraw(self) -> None:
+        """Revoke the grant: what is still waiting would else be looked for where the lab was. Where Kafka is gone, it expires by itself."""
+        settings, networks = self._settings, tuple(self._ground.networks())
+        try:
+            with publisher(settings) as outlet:
+                grants = {name: one for name, one in read_table(settings, "grants").items() if isinstance(one, Grant)}
+                desk = Desk(local_actor(), load_signers(settings), settings.zones, grants, outlet.publish)
+                revoke_grant(NAME, ensure_key(settings, NAME, networks), desk, "the demo is over", now())
+        except DriftlineError as error:
+            err().print(f"The demo's grant could not be revoked ({error.message}); it ends by itself within {GRANTED_FOR}.", markup=False)
 
     def _scan(self, answers: Answers, again: bool) -> None:
         """Run the campaign; `again`: what was known before may be gone, and takes a second look to be closed."""
@@ -204,6 +221,8 @@ class Story:
 
     def _phase(self, name: str, work: Any) -> None:
         begun = time.monotonic()
+        if not err().is_terminal:
+            err().print(f"{begun - self._begun:5.1f} s {name}")
         self._task = self._progress.add_task(name, total=None)
         work()
         self._check()

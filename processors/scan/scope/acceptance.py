@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from datetime import datetime, timedelta
 
 from infra.core.errors import Poison
 from schemas.codec import Codec
@@ -10,8 +11,10 @@ from schemas.events.targets import WorkUnit
 from schemas.scope import GrantBook, contains
 from schemas.topics import work_topic
 
+MOST_HELD = timedelta(minutes=10)  # the planner orders two at most; and clocks differ
 
-def read_unit(codec: Codec, zone: str, value: bytes | None) -> WorkUnit:
+
+def read_unit(codec: Codec, zone: str, value: bytes | None, now: datetime) -> WorkUnit:
     """The unit in a record of the zone's work topic. Raises UndecodableError or Poison with the reason."""
     if value is None:
         raise Poison("a tombstone is no work")
@@ -20,6 +23,8 @@ def read_unit(codec: Codec, zone: str, value: bytes | None) -> WorkUnit:
         raise Poison("not a unit of work")
     if unit.zone != zone:
         raise Poison(f"the unit is for zone {unit.zone}, this is {zone}")
+    if unit.not_before is not None and unit.not_before > now + MOST_HELD:
+        raise Poison(f"the unit is not to begin before {unit.not_before.isoformat()}; what is behind it can't wait so long")
     try:
         subnet = ipaddress.ip_network(unit.subnet)
         stray = next((one for one in unit.addresses if not contains((subnet,), ipaddress.ip_address(one))), None)
