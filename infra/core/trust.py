@@ -50,7 +50,7 @@ def _from_file(path: Path) -> list[Signer]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise BadInput(
-            f"The signers file {path} can't be used: {reason}.", "Mend it, or make it anew with 'driftline grant keygen'."
+            f"The signers file {path} can't be used: {reason}.", "Mend it, or move it away and make it anew with 'driftline grant keygen'."
         ) from None
 
 

@@ -138,6 +138,8 @@ def _check(form: GrantForm, zones: tuple[str, ...], now: datetime) -> None:
     """Everything that the types do not say. Raises BadInput with one sentence."""
     if not form.networks:
         raise BadInput("A grant without networks allows nothing.", "Name at least one, e.g. --network 198.18.0.0/24.")
+    if not form.grant_id.isprintable() or " " in form.grant_id:
+        raise BadInput(f"{form.grant_id!r} is no id for a grant.", "Use letters, digits and signs, without spaces.")
     try:
         networks, exclusions = networks_of(form.networks), networks_of(form.exclusions)
     except ValueError as error:

@@ -136,6 +136,8 @@ def test_a_grant_is_signed_published_and_on_record(settings: Settings, key: Sign
         (replace(FORM, per_host_per_second=500), "single host"),
         (replace(FORM, windows=(Window(weekdays=(7,), from_minute=0, to_minute=60),)), "window needs weekdays"),
         (replace(FORM, windows=(Window(weekdays=(1,), from_minute=60, to_minute=60),)), "window needs weekdays"),
+        (replace(FORM, grant_id="two\nlines"), "is no id for a grant"),
+        (replace(FORM, packets_per_second=10**22), "less than or equal to"),
     ],
 )
 def test_a_wrong_form_is_not_signed(settings: Settings, key: SigningKey, form: GrantForm, part: str) -> None:
