@@ -93,7 +93,7 @@ def server_properties(plan: BrokerPlan) -> str:
         "num.recovery.threads.per.data.dir": 2,
         # After a crash the controller refuses the restarted broker until the old session ends (9 s by default).
         "broker.session.timeout.ms": 5000,
-        "broker.heartbeat.interval.ms": 2000,
+        "broker.heartbeat.interval.ms": 1000,
         # Quiet: these records keep the standby controllers of a larger quorum up to date.
         "metadata.max.idle.interval.ms": 5000,
     }

@@ -123,7 +123,11 @@ def test_after_a_kill_a_second_run_cleans_and_shows_all(ground: Machine, folder:
 
 
 @pytest.mark.parametrize(
-    "rights", [pytest.param(NO_CAPABILITIES, marks=pytest.mark.long, id="no-capabilities"), pytest.param(NOT_ROOT, id="not-root")]
+    "rights",
+    [
+        pytest.param(NO_CAPABILITIES, marks=pytest.mark.long, id="no-capabilities"),
+        pytest.param(NOT_ROOT, marks=pytest.mark.long, id="not-root"),
+    ],
 )
 def test_without_rights_it_goes_on_with_loopback(ground: Machine, tmp_path: Path, rights: Sequence[str]) -> None:
     document = finished(start(ground, tmp_path, "loopback", rights))

@@ -118,6 +118,7 @@ def child(settings: Settings) -> None:
     role.run(settings, threading.Event(), lambda: None)
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_no_slot_fires_twice_and_none_is_lost(settings: Settings) -> None:
     create(settings, "often", Cadence(kind=CadenceKind.CONTINUOUS, every_seconds=1))
     create(settings, "lab", ONCE)
