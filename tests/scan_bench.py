@@ -112,7 +112,7 @@ def in_thread(settings: Settings, wire: Wire) -> Iterator[threading.Event]:
         stop.set()
         thread.join(30)
         wire.close()
-    assert not failures
+    assert not failures, failures
     assert not thread.is_alive()
 
 

@@ -23,8 +23,8 @@ from schemas.events.grants import CommandKind
 from schemas.events.operations import AgentState
 from schemas.events.targets import Cause, TargetRequest
 from tests.brokers import broker_settings
-from tests.scan_bench import Bench, heartbeats, wait_for
-from tests.scan_samples import make_grant, make_unit, packets_on
+from tests.scan_bench import Bench, heartbeats, in_thread, wait_for
+from tests.scan_samples import Wire, make_grant, make_unit, packets_on
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -84,13 +84,12 @@ def test_a_revocation_stops_a_unit_in_its_middle_within_two_seconds(bench: Bench
 
 def test_an_emptied_topic_and_a_restart_revive_nothing(bench: Bench) -> None:
     bench.say("grants", "lab", make_grant(1))
-    stop = bench.thread()
-    bench.push(make_unit(1))
-    wait_for(bench.sweeps)
-    bench.say("grants", "lab", make_grant(2, revoked=True))
-    bench.push(make_unit(2, grant_revision=2))  # it waits until that revision is known
-    wait_for(lambda: len(bench.sweeps()) == 2)
-    stop.set()
+    with in_thread(bench.settings, Wire(bench.wire, "agent-0")):
+        bench.push(make_unit(1))
+        wait_for(bench.sweeps)
+        bench.say("grants", "lab", make_grant(2, revoked=True))
+        bench.push(make_unit(2, grant_revision=2))  # it waits until that revision is known
+        wait_for(lambda: len(bench.sweeps()) == 2)
     admin, name = AdminClient({"bootstrap.servers": bench.bootstrap}), prefixed(bench.settings, "grants")
     admin.delete_topics([name])[name].result(30)
     wait_for(lambda: name not in admin.list_topics(timeout=10).topics)
