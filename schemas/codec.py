@@ -19,6 +19,7 @@ from schemas.events.base import Event
 from schemas.events.targets import TargetRequest
 from schemas.release import current_schema, released, schema_id
 from schemas.topics import topic_named
+from schemas.wording import what_is_wrong
 
 MAGIC = 0
 MOST_JSON = 1 << 19
@@ -79,9 +80,7 @@ class Codec:
         except UndecodableError:
             raise
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the record"
-            raise UndecodableError(f"{where}: {first['msg']}") from None
+            raise UndecodableError(what_is_wrong(error)) from None
         except Exception as error:  # noqa: BLE001  whatever hostile bytes do to the decoder, the record is bad and the role goes on
             raise UndecodableError(f"{type(error).__name__}: {error}") from None
 

@@ -70,12 +70,12 @@ DECISION = Decision(
     finding_id=FINDING_ID,
     kind=DecisionKind.ACCEPT,
     reason="replaced next week",
-    assignee="ann",
     risk=40.0,
     expires_at=AT + timedelta(days=7),
     decided_by="bob",
     decided_at=AT,
 )
+COMMENT = DECISION.model_copy(update={"kind": DecisionKind.COMMENT, "reason": "the vendor was asked", "risk": None, "expires_at": None})
 
 EXAMPLES: tuple[tuple[str, Event], ...] = (
     (
@@ -310,6 +310,8 @@ EXAMPLES: tuple[tuple[str, Event], ...] = (
             tags=("dmz",),
             evidence_ids=(UNIT,),
             decision=DECISION,
+            assignee="ann",
+            comment=COMMENT,
             review=Review(
                 status=ReviewStatus.DONE, content_hash="cd" * 16, model="local", prompt_hash="ef" * 16, explanation="It ended.", note=""
             ),

@@ -12,7 +12,7 @@ def parse_ports(text: str) -> tuple[PortRange, ...]:
     spans: list[PortRange] = []
     for part in (piece.strip() for piece in text.split(",")):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not (part.isascii() and first.isdecimal() and (last.isdecimal() or not dash)):
             raise ValueError(f"'{part}' is not a port or a range of ports such as 80 or 8000-8100.")
         low, high = int(first), int(last or first)
         if not (1 <= low <= 65535 and 1 <= high <= 65535):

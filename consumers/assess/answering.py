@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from consumers.assess.prompting import LIST_LIMIT
 from consumers.assess.ranking import by_model
 from schemas.events.findings import Finding
+from schemas.wording import what_is_wrong
 
 EXPLANATION_LIMIT = 2000
 FOLLOW_UPS = 5
@@ -58,8 +59,7 @@ def accept(plain: Any, finding: Finding) -> Accepted:
     try:
         answer = Answer.model_validate(plain)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UnusableAnswerError(f"{'.'.join(str(part) for part in first['loc']) or 'the answer'}: {first['msg']}") from None
+        raise UnusableAnswerError(what_is_wrong(error, "the answer")) from None
     given = finding.evidence_ids[:LIST_LIMIT]
     invented = [one for one in answer.evidence_ids if one not in given]
     if invented:

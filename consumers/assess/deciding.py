@@ -9,6 +9,8 @@ from consumers.assess.memory import FindingMemory
 from schemas.events.base import Event
 from schemas.events.findings import Decision, DecisionKind, FindingStatus
 
+SLOT_OF = {DecisionKind.ASSIGN: "assignment", DecisionKind.COMMENT: "comment", DecisionKind.EDIT: "edit"}
+"""Where the memory keeps a kind of decision; any other speaks of the finding as a whole and is kept as `standing`."""
 STATUS_OF = {
     DecisionKind.ACCEPT: FindingStatus.ACCEPTED,
     DecisionKind.SUPPRESS: FindingStatus.SUPPRESSED,
@@ -28,15 +30,11 @@ def decide(memory: FindingMemory, decision: Decision) -> None:
     if decision.decision_id in memory.applied:
         return
     memory.applied = (*memory.applied, decision.decision_id)[-REMEMBERED:]
-    memory.latest = decision
-    if decision.kind in STATUS_OF:
-        memory.standing = decision
-    elif decision.kind is DecisionKind.EDIT and decision.risk is not None:
-        memory.edit = decision
-    elif decision.kind is DecisionKind.TRUE_POSITIVE:
-        memory.standing = None
-    elif decision.kind is DecisionKind.REOPEN:
-        memory.standing = memory.edit = None
+    if decision.kind is DecisionKind.EDIT and decision.risk is None:
+        return
+    setattr(memory, SLOT_OF.get(decision.kind, "standing"), decision)
+    if decision.kind is DecisionKind.REOPEN:
+        memory.edit = None
 
 
 def decide_anew(memory: FindingMemory, table: Mapping[str, Event]) -> None:
@@ -46,7 +44,7 @@ def decide_anew(memory: FindingMemory, table: Mapping[str, Event]) -> None:
     """
     found = (table.get(f"{memory.finding_id}{slot}") for slot in SLOTS)
     known = [one for one in found if isinstance(one, Decision) and one.finding_id == memory.finding_id]
-    memory.standing = memory.edit = memory.latest = None
+    memory.standing = memory.edit = memory.assignment = memory.comment = None
     memory.applied = ()
     for decision in sorted(known, key=lambda one: (one.decided_at, one.decision_id)):
         decide(memory, decision)
@@ -57,7 +55,8 @@ def expire(memory: FindingMemory) -> None:
     """Forget decisions whose time is over."""
     memory.standing = unexpired(memory.standing, memory.now)
     memory.edit = unexpired(memory.edit, memory.now)
-    memory.latest = unexpired(memory.latest, memory.now)
+    memory.assignment = unexpired(memory.assignment, memory.now)
+    memory.comment = unexpired(memory.comment, memory.now)
 
 
 def unexpired(decision: Decision | None, now: datetime) -> Decision | None:
@@ -67,11 +66,17 @@ def unexpired(decision: Decision | None, now: datetime) -> Decision | None:
 
 def expiries(memory: FindingMemory) -> list[datetime]:
     """When the decisions that count will end."""
-    return [one.expires_at for one in (memory.standing, memory.edit, memory.latest) if one and one.expires_at]
+    known = (memory.standing, memory.edit, memory.assignment, memory.comment)
+    return [one.expires_at for one in known if one and one.expires_at]
+
+
+def in_force(memory: FindingMemory) -> Decision | None:
+    """The decision that a reader is shown: the later one of those that set the status and the risk."""
+    return max((one for one in (memory.standing, memory.edit) if one), key=lambda one: one.decided_at, default=None)
 
 
 def status_of(memory: FindingMemory) -> FindingStatus:
     """The status that facts and decisions give."""
     if memory.worst() is None:
         return FindingStatus.RESOLVED
-    return STATUS_OF[memory.standing.kind] if memory.standing else FindingStatus.OPEN
+    return STATUS_OF.get(memory.standing.kind, FindingStatus.OPEN) if memory.standing else FindingStatus.OPEN

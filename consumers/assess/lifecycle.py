@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
-from consumers.assess.deciding import decide, decide_anew, expire, expiries, status_of
+from consumers.assess.deciding import decide, decide_anew, expire, expiries, in_force, status_of
 from consumers.assess.memory import (
     FindingMemory,
     PlaceEntry,
@@ -154,8 +155,8 @@ class Assessor:
             if told is None:
                 return None
             memory.resolved_at = memory.resolved_at or memory.now
-            latest = {"decision": memory.latest, "review": memory.review, "resolved_at": memory.resolved_at, "status": status}
-            return told.model_copy(update={**latest, "changed_at": memory.now})
+            latest = {"review": memory.review, "resolved_at": memory.resolved_at, "status": status, "changed_at": memory.now}
+            return told.model_copy(update={**latest, **words(memory)})
         worst = load_exposure(context.state, memory.finding_id, key)
         if memory.resolved_at is not None:
             memory.resolved_at, memory.reopened = None, memory.reopened + 1
@@ -226,11 +227,17 @@ def draft_of(memory: FindingMemory, worst: Exposure, places: tuple[Place, ...], 
         criticality=worst.criticality,
         tags=worst.tags,
         evidence_ids=worst.evidence_ids,
-        decision=memory.latest,
         reopened=memory.reopened,
         first_seen=memory.first_seen or memory.now,
         changed_at=memory.now,
+        **words(memory),
     )
+
+
+def words(memory: FindingMemory) -> dict[str, Any]:
+    """What people said of a finding, as its event has it."""
+    assignee = memory.assignment.assignee if memory.assignment else ""
+    return {"decision": in_force(memory), "assignee": assignee, "comment": memory.comment}
 
 
 def final_risk(memory: FindingMemory, worst: Exposure) -> tuple[float, str]:

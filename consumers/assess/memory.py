@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from infra.core.errors import Poison
-from infra.core.ports import State
+from infra.core.ports import State, read_state
 from schemas.events.findings import Decision, Exposure, Finding, Review
 
 RESOLVED_KEPT = 100
@@ -35,8 +35,8 @@ class PlaceEntry(NamedTuple):
 class FindingMemory(BaseModel):
     """A finding as last told, and what it is made of.
 
-    `revision` outlives the finding itself, so that one that comes back after its tombstone goes on counting. `standing` is the decision
-    that sets the status, `edit` the one that sets the risk, `latest` the last of any kind; `applied` are the ids of the last decisions.
+    `revision` outlives the finding, so that one that comes back after its tombstone goes on counting. Of what people decided it keeps
+    the last on the status (`standing`), the risk (`edit`), who works on it (`assignment`), the last remark, and the last ids (`applied`).
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -51,7 +51,8 @@ class FindingMemory(BaseModel):
     reopened: int = 0
     standing: Decision | None = None
     edit: Decision | None = None
-    latest: Decision | None = None
+    assignment: Decision | None = None
+    comment: Decision | None = None
     applied: tuple[str, ...] = ()
     review: Review = Review()
     model_risk: float | None = None
@@ -79,8 +80,9 @@ class FindingMemory(BaseModel):
 
 def load(state: State, finding_id: str) -> FindingMemory | None:
     """A finding's memory, if there is one."""
-    value = state.get(f"finding|{finding_id}")
-    return FindingMemory.model_validate_json(zlib.decompress(value)) if value else None
+    key = f"finding|{finding_id}"
+    value = state.get(key)
+    return read_state(key, value, lambda one: FindingMemory.model_validate_json(zlib.decompress(one))) if value else None
 
 
 def save(state: State, memory: FindingMemory) -> None:
@@ -95,10 +97,11 @@ def exposure_key(finding_id: str, exposure_id: str) -> str:
 
 def load_exposure(state: State, finding_id: str, exposure_id: str) -> Exposure:
     """What stands at an open place. Raises Poison if the state does not hold it, which would be a fault of ours."""
-    value = state.get(exposure_key(finding_id, exposure_id))
+    key = exposure_key(finding_id, exposure_id)
+    value = state.get(key)
     if value is None:
         raise Poison(f"the exposure {exposure_id} of finding {finding_id} is not in the state")
-    return Exposure.model_validate_json(value)
+    return read_state(key, value, Exposure.model_validate_json)
 
 
 def due_key(moment: datetime, finding_id: str) -> str:

@@ -76,8 +76,9 @@ def to_ocsf(finding: Finding, code_version: str) -> dict[str, Any]:
         "unmapped": {"risk": finding.risk, "floor": finding.floor, "ceiling": finding.ceiling, "rationale": finding.rationale},
         **_incident(finding),
     }
-    if finding.decision and finding.decision.reason:
-        event["comment"] = finding.decision.reason
+    said = [one for one in (finding.decision, finding.comment) if one and one.reason]
+    if said:
+        event["comment"] = max(said, key=lambda one: one.decided_at).reason
     event |= _vulnerability(finding, cwes) if kind == VULNERABILITY else _detection(finding)
     return event
 
@@ -140,8 +141,8 @@ def _incident(finding: Finding) -> dict[str, Any]:
     priority, priority_name = PRIORITIES[finding.rank]
     fields: dict[str, Any] = {"priority_id": priority, "priority": priority_name}
     decision = finding.decision
-    if decision and decision.assignee:
-        fields["assignee"] = {"name": decision.assignee}
+    if finding.assignee:
+        fields["assignee"] = {"name": finding.assignee}
     if decision and decision.kind.value in VERDICTS:
         fields["verdict_id"], fields["verdict"] = VERDICTS[decision.kind.value]
     return fields

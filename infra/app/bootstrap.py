@@ -107,9 +107,10 @@ def announce(kind: str, names: list[str], environment: bool, jars: bool) -> None
         size = f"{cost.packages} packages in all, {cost.download} to download, {cost.disk} on disk" if cost else "size unknown"
         say(f"Debian packages to install: {' '.join(names)} ({size}). Their daemons are neither started nor enabled.")
     if environment:
-        say(f"Python packages to install into {VENV.name}: {LOCKS[kind].name}, each checked against its hash ({SIZES[kind]}).")
+        size = f"{SIZES[kind]}; less what caches hold"
+        say(f"Python packages to install into {VENV.name}: {LOCKS[kind].name}, each checked against its hash ({size}).")
     if jars:
-        say("Apache Kafka's jars to fetch: about 45 MB, each checked against its hash, kept in a cache for the next time.")
+        say("Apache Kafka's jars to fetch: about 45 MB unless they are in the cache, each checked against its hash.")
 
 
 def install_packages(names: list[str], kind: str) -> None:

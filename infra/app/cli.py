@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "demo": "machine",
     "query": "queries",
     "agents": "queries",
+    "runs": "runs",
     "freeze": "orders",
     "resume": "orders",
 }

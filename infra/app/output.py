@@ -18,6 +18,8 @@ from rich.markup import escape as without_markup
 from rich.table import Table
 from rich.text import Text
 
+MOST_LINES, WIDE_ENOUGH = 8, 24
+"""A table is told as records where a cell would take more lines than this, in a column narrower than that."""
 BARS = "▁▂▃▄▅▆▇█"
 RANK_STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "cyan", "info": "dim"}
 
@@ -66,7 +68,34 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, A
         table.add_column(Text(plain(column.replace("_", " "))), overflow="fold")
     for row in found:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
-    out().print(table)
+    console = out()
+    if fits(table, console):
+        console.print(table)
+    else:
+        for number, row in enumerate(found, 1):
+            console.print(_record(f"{title} {number}".strip(), columns, row))
+
+
+def fits(table: Table, console: Console) -> bool:
+    """Whether the console is wide enough to break no word of the table, nor cut a cell to a ribbon."""
+    narrowest = sum(max(_narrowest(cell) for cell in column.cells) + 3 for column in table.columns) + 1
+    return narrowest <= console.width
+
+
+def _narrowest(cell: object) -> int:
+    words = max((len(word) for word in str(cell).split()), default=0)
+    return max(words, min(len(str(cell)) // MOST_LINES, WIDE_ENOUGH))
+
+
+def _record(title: str, columns: Sequence[str], row: Mapping[str, Any]) -> Table:
+    """A row for a narrow terminal: a column a line."""
+    grid = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for column in columns:
+        if _said(row.get(column)):
+            grid.add_row(plain(column.replace("_", " ")), _cell(column, row.get(column)))
+    return grid
 
 
 def print_fields(title: str, document: Mapping[str, Any], as_json: bool) -> None:

@@ -36,6 +36,18 @@ class Refused(DriftlineError):
     exit_code = 4
 
 
+class UnreadableState(DriftlineError):
+    """A role's state holds what this version can't read. The role stops (exit code 5: it is not restarted), for the records are good."""
+
+    exit_code = 5
+
+    def __init__(self, key: str, reason: Exception) -> None:
+        super().__init__(
+            f"The state under the key {key!r} can't be read by this version ({type(reason).__name__}: {str(reason)[:300]}).",
+            "Run the version that wrote it, or put a tombstone under this key on the role's state topic: then what was known is forgotten.",
+        )
+
+
 class Backpressure(Exception):
     """The next stage can't take more now: keep the record, keep polling, try again after `retry_after` seconds."""
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event as Flag
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from infra.core.errors import UnreadableState
 from infra.core.settings import Settings
 from schemas.events.base import Event
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,14 @@ class State(Protocol):
 
     def scan(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         """Keys with this prefix and their values, in the order of the keys."""
+
+
+def read_state(key: str, value: bytes, decode: Callable[[bytes], Kept]) -> Kept:
+    """What a value of a state says. Raises UnreadableState, which stops the role, where `decode` can make nothing of it."""
+    try:
+        return decode(value)
+    except Exception as error:
+        raise UnreadableState(key, error) from error
 
 
 class Tables(Protocol):

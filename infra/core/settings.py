@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from infra.core.errors import BadInput
+from schemas.wording import fault
 
 
 class Section(BaseModel):
@@ -228,7 +229,12 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+        lines = [f"  {fault(one, _both_names([str(part) for part in one['loc']]))}" for one in error.errors()]
         raise BadInput("These settings are wrong:\n" + "\n".join(lines), "\nMend them in the environment or driftline.toml.") from None
     except (SettingsError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"The settings can't be read: {error}.", "Mend them in the environment or driftline.toml.") from None
+
+
+def _both_names(path: list[str]) -> str:
+    """A setting's name in the tree and in the environment, since a wrong one may come from either."""
+    return f"{'.'.join(path)} (DRIFTLINE_{'__'.join(path).upper()})"

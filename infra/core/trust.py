@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from infra.core.errors import BadInput
 from infra.core.settings import Settings, Signer
 from schemas.signing import TrustedSigner
+from schemas.wording import what_is_wrong
 
 
 def signers_path(settings: Settings) -> Path:
@@ -48,7 +49,7 @@ def _from_file(path: Path) -> list[Signer]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = what_is_wrong(error) if isinstance(error, ValidationError) else str(error)
         raise BadInput(
             f"The signers file {path} can't be used: {reason}.", "Mend it, or move it away and make it anew with 'driftline grant keygen'."
         ) from None

@@ -18,6 +18,8 @@ from schemas.codec import Codec, UndecodableError
 from schemas.events.base import Event
 
 log = structlog.get_logger()
+QUICK_MS, PATIENT_MS = 20, 10_000
+"""How long a fetch waits for a record: hardly, while tables are read whole; long afterwards, since each empty answer costs."""
 
 
 def applied_key(topic: str) -> str:
@@ -48,13 +50,26 @@ class GlobalTables:
         self._names = {prefixed(settings, topic): topic for topic in topics}
         self._consumer: Consumer | None = None
         self._asker: Consumer | None = None
-        if topics:
-            self._consumer = Consumer(consumer_config(settings, "tables", **{"enable.partition.eof": True, "fetch.wait.max.ms": 10_000}))
-            self._consumer.assign([TopicPartition(name, 0, 0) for name in self._names])
 
     def load(self, timeout: float = 60.0) -> None:
         """Read every table to its end. Raises MissingPrerequisite if that takes too long."""
-        waiting, deadline = set(self._names), time.monotonic() + timeout
+        if not self._names:
+            return
+        self._open(QUICK_MS)
+        try:
+            self._read_to_the_end(time.monotonic() + timeout)
+        finally:
+            self.close()
+        self._open(PATIENT_MS)
+
+    def _open(self, fetch_wait_ms: int) -> None:
+        """Read on from where the tables are. The broker tells of the end of a topic only when it has waited for so long."""
+        over = {"enable.partition.eof": True, "fetch.wait.max.ms": fetch_wait_ms}
+        self._consumer = Consumer(consumer_config(self._settings, "tables", **over))
+        self._consumer.assign([TopicPartition(name, 0, self._tables[topic].next_offset) for name, topic in self._names.items()])
+
+    def _read_to_the_end(self, deadline: float) -> None:
+        waiting = set(self._names)
         while waiting and self._consumer:
             if time.monotonic() > deadline:
                 raise MissingPrerequisite(
@@ -120,6 +135,7 @@ class GlobalTables:
         for one in (self._consumer, self._asker):
             if one is not None:
                 one.close()
+        self._consumer = self._asker = None
 
     def _take(self, message: Message) -> bool:
         """Take in one message; True if it says that the end of its topic is reached."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 import time
 from dataclasses import replace
 from types import TracebackType
@@ -16,7 +17,8 @@ from typing import Self
 import structlog
 
 from infra.core.errors import MissingPrerequisite
-from infra.core.settings import Settings, load_settings
+from infra.core.logs import configure_logs
+from infra.core.settings import Settings, TelemetrySettings, load_settings
 from infra.local.broker_aot import ensure_cache
 from infra.local.broker_config import HOST, BrokerPlan, Runtime, java_command, write_files
 from infra.local.broker_owner import end_stale_broker, java_environment, note_owner
@@ -134,4 +136,6 @@ def _unusable(plan: BrokerPlan, error: OSError) -> MissingPrerequisite:
 
 
 if __name__ == "__main__":
+    sys.stderr.write("Checking Kafka's jars and what makes it start in a second; to make the latter takes ten seconds, once.\n")
+    configure_logs(TelemetrySettings(log_level="warning"))
     prepare(load_settings())

@@ -7,7 +7,7 @@ import ipaddress
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
-from infra.core.ports import State
+from infra.core.ports import State, read_state
 from processors.correlate.rules.versions import affects, product_key
 from schemas.events.base import Event
 from schemas.events.context import IntelRecord, InventoryRecord
@@ -68,7 +68,7 @@ def exploited_of(state: State, table: Mapping[str, Event], products: Iterable[st
 
 
 def _listed(state: State, key: str) -> list[str]:
-    return list(json.loads(state.get(key) or b"[]"))
+    return list(read_state(key, state.get(key) or b"[]", json.loads))
 
 
 def _keep(state: State, key: str, values: set[str]) -> None:

@@ -16,7 +16,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.core.ports import State
+from infra.core.ports import State, read_state
 from schemas.events.base import Transport
 from schemas.events.findings import Exposure
 from schemas.events.observations import ServiceObservation
@@ -104,8 +104,9 @@ def places_of(zone: str, address: str) -> str:
 
 def load_host(state: State, zone: str, address: str) -> HostMemory | None:
     """A host's memory, if there is one."""
-    value = state.get(host_key(zone, address))
-    return HostMemory.model_validate_json(value) if value else None
+    key = host_key(zone, address)
+    value = state.get(key)
+    return read_state(key, value, HostMemory.model_validate_json) if value else None
 
 
 def save_host(state: State, zone: str, address: str, host: HostMemory) -> None:
@@ -116,7 +117,7 @@ def save_host(state: State, zone: str, address: str, host: HostMemory) -> None:
 def load_place(state: State, key: str) -> PlaceMemory | None:
     """A service's memory, if there is one."""
     value = state.get(key)
-    return PlaceMemory.model_validate_json(zlib.decompress(value)) if value else None
+    return read_state(key, value, lambda one: PlaceMemory.model_validate_json(zlib.decompress(one))) if value else None
 
 
 def save_place(state: State, place: PlaceMemory) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from infra.core.errors import Poison
-from infra.core.ports import Context, Emit, Record
+from infra.core.ports import Context, Emit, Record, read_state
 from infra.core.settings import DifferSettings
 from processors.diff.diffing import Folded, fold_look, fold_observation, fold_time
 from processors.diff.votes import Look, looks
@@ -33,7 +33,8 @@ class Differ:
     def __init__(self, settings: DifferSettings, codec: Codec, table: Fingerprints | None = None) -> None:
         self._settings, self._codec = settings, codec
         self._table = table or built_in()
-        self._decode = functools.lru_cache(maxsize=CACHED)(functools.partial(_decode, codec))
+        self._decode_anew = functools.partial(_decode, codec)
+        self._decode = functools.lru_cache(maxsize=CACHED)(self._decode_anew)
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The outputs of one record. Raises Poison for an address outside its subnet, or a record of another kind."""
@@ -67,7 +68,7 @@ class Differ:
         """Once an hour, each partition in another minute: what time changes is a matter of hours, and a scan decodes every asset."""
         if not scan_due(tick.minute, context.partition):
             return
-        assets = ((key, _decode(self._codec, value)) for key, value in context.state.scan())
+        assets = ((key, read_state(key, value, self._decode_anew)) for key, value in context.state.scan())
         due = [(asset, folded) for _, asset in assets if (folded := fold_time(asset, tick.minute, self._settings)).asset is not asset]
         for asset, folded in due:
             yield from self._keep(asset, folded, context)
@@ -85,7 +86,7 @@ class Differ:
         value = context.state.get(key)
         if value is None:
             return None
-        return self._decode(value) if len(value) <= CACHED_BYTES else _decode(self._codec, value)
+        return read_state(key, value, self._decode if len(value) <= CACHED_BYTES else self._decode_anew)
 
 
 def scan_due(minute: datetime, partition: int) -> bool:

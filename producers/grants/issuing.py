@@ -17,6 +17,7 @@ from schemas.ids import Network, content_id
 from schemas.portset import parse_ports
 from schemas.scope import GrantBook, networks_of, standing
 from schemas.signing import TrustedSigner, distrust, sign
+from schemas.wording import what_is_wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,7 @@ def create_grant(form: GrantForm, key: SigningKey, desk: Desk, now: datetime, *,
             signer=key.name,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BadInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.", "Mend the grant.") from None
+        raise BadInput(f"{what_is_wrong(error)}.", "Mend the grant.") from None
     detail = f"{', '.join(form.networks)}; tcp {form.tcp_ports or 'none'}; until {grant.expires_at.isoformat()}"
     return _issue(grant, key, desk, "grant.amend" if before else "grant.create", detail, now)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from producers.auditing import Publish
@@ -16,7 +16,10 @@ KEPT_REJECTIONS = 1000
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """How to push. `push_id` names this push: equal lines pushed again under the same one make the same requests."""
+    """How to push. `push_id` names this push: equal lines pushed again under the same one make the same requests.
+
+    `probes` tells which exist, when first needed; without it none is checked.
+    """
 
     push_id: str
     manner: Manner = field(default_factory=Manner)
@@ -25,6 +28,7 @@ class PushOptions:
     batch: int = 500
     max_addresses: int = 1 << 20
     zones: tuple[str, ...] = ()
+    probes: Callable[[], Collection[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ Progress = Callable[[PushReport], None]
 def push(lines: Iterable[str | None], publish: Publish, options: PushOptions, on_progress: Progress = lambda _: None) -> PushReport:
     """Push all lines; a bad one is skipped and reported. A None among the lines means: send now what is gathered."""
     report = PushReport()
-    reader = LineReader(options.manner, options.form, options.max_addresses, options.zones)
+    reader = LineReader(options.manner, options.form, options.max_addresses, options.zones, options.probes)
     batch = _Batch(options, publish, report)
     number = 0
     for line in lines:

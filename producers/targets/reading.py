@@ -7,18 +7,21 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TextIO
 
 from pydantic import ValidationError
 
+from infra.core.errors import BadInput
 from schemas.events.targets import TargetRequest
 from schemas.portset import parse_ports
 from schemas.targeting import Span, parse_target, show, too_many
+from schemas.wording import what_is_wrong
 
 Format = Literal["auto", "text", "csv", "jsonl"]
 MOST_LINE = 65_536
+NO_TEXT = 1 << 26
 COLUMNS = ("target", "address", "ip", "network", "cidr", "host", "hostname")
 OTHERS = ("ports", "probes", "zone", "grant_id")
 
@@ -44,10 +47,20 @@ class Wanted:
 
 
 class LineReader:
-    """Understands the lines of one source in order, the first of which may decide the format. `most` is the size limit of a target."""
+    """Understands the lines of one source in order, the first of which may decide the format.
 
-    def __init__(self, manner: Manner, form: Format = "auto", most: int = 1 << 20, zones: tuple[str, ...] = ()) -> None:
-        self._manner, self._most, self._zones = manner, most, zones
+    `most` is the size limit of a target. Zones and probes are checked if those that exist are given, probes when first needed.
+    """
+
+    def __init__(
+        self,
+        manner: Manner,
+        form: Format = "auto",
+        most: int = 1 << 20,
+        zones: tuple[str, ...] = (),
+        probes: Callable[[], Collection[str]] | None = None,
+    ) -> None:
+        self._manner, self._most, self._zones, self._probes = manner, most, zones, probes
         self._header: list[str] | None = None
         self._read: Callable[[str], Wanted | None] | None = {"text": self._text, "csv": self._csv, "jsonl": self._json}.get(form)
 
@@ -101,8 +114,7 @@ class LineReader:
         try:
             request = TargetRequest.model_validate_json(json.dumps({"zone": self._manner.zone} | value))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+            raise ValueError(f"{what_is_wrong(error)}.") from None
         manner = Manner(request.zone, request.ports, request.probes, request.grant_id)
         return replace(self._checked(request.targets, manner), request=request)
 
@@ -121,6 +133,11 @@ class LineReader:
     def _checked(self, targets: tuple[str, ...], manner: Manner) -> Wanted:
         if manner.ports is not None:
             parse_ports(manner.ports)
+        if manner.probes and self._probes is not None:
+            known = self._probes()
+            for name in manner.probes:
+                if name not in known:
+                    raise ValueError(f"There is no probe '{show(name)}' on this machine; there are {', '.join(sorted(known))}.")
         if self._zones and manner.zone not in self._zones:
             raise ValueError(f"There is no zone '{show(manner.zone)}'; the zones are {', '.join(self._zones)}.")
         addresses = 0
@@ -140,8 +157,12 @@ def bounded_lines(file: TextIO) -> Iterator[str]:
     """The lines of a file; of one that is too long only the beginning, so that a file without line ends does not fill the memory."""
     while line := file.readline(MOST_LINE + 2):
         yield line
+        skipped = 0
         while not line.endswith("\n") and len(line) > MOST_LINE:
             line = file.readline(MOST_LINE + 2)
+            skipped += len(line)
+            if skipped > NO_TEXT:
+                raise BadInput(f"A line of the input is longer than {NO_TEXT:,} characters.", "Give a text with a target a line.")
 
 
 def as_they_come(lines: Iterable[str], linger: float = 0.2) -> Iterator[str | None]:

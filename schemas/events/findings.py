@@ -154,7 +154,9 @@ class Finding(Event):
     criticality: str = ""
     tags: tuple[str, ...] = ()
     evidence_ids: tuple[str, ...]
-    decision: Decision | None = None
+    decision: Decision | None = Field(None, description="the decision that set the status or the risk, while it counts")
+    assignee: str = Field("", description="who works on it")
+    comment: Decision | None = Field(None, description="the last remark")
     review: Review = Review()
     reopened: int = 0
     first_seen: Timestamp

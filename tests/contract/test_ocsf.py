@@ -53,7 +53,7 @@ CASES = [
     *(finding(status=status, revision=2) for status in FindingStatus),
     *(finding(rank=rank, rules=PLAIN) for rank in Rank),
     *(
-        finding(decision=Decision(decision_id="d", finding_id="f", kind=kind, reason="r", assignee="ann", decided_by="bob", decided_at=AT))
+        finding(decision=Decision(decision_id="d", finding_id="f", kind=kind, reason="r", decided_by="bob", decided_at=AT), assignee="ann")
         for kind in DecisionKind
     ),
 ]

@@ -45,13 +45,20 @@ def test_an_accepted_finding_leaves_the_list_until_it_is_reopened(world: World) 
     pipeline.until(lambda: not is_open(pipeline, finding), 30, "the accepted finding to leave the list")
     row = state(pipeline, finding)
     assert (row["status"], row["decision"], row["decision_reason"]) == ("accepted", "accept", "replaced in spring")
+    pipeline.cli("findings", "assign", finding[:8], "ben")
+    pipeline.cli("findings", "comment", finding[:8], "the vendor was asked")
+    pipeline.until(lambda: (row := state(pipeline, finding))["assignee"] == "ben" and row["comment"], 30, "what else was said")
+    assert (state(pipeline, finding)["decision"], state(pipeline, finding)["status"]) == ("accept", "accepted")
+    shown = " ".join(pipeline.cli("findings", "show", finding).stdout.split())
+    assert all(words in shown for words in ("accept by", "replaced in spring", "assignee ben", "the vendor was asked"))
     assert finding not in {one["finding_id"] for one in pipeline.json("findings", "list")}
     assert finding in {one["finding_id"] for one in pipeline.json("findings", "list", "--all")}
     pipeline.cli("findings", "reopen", finding, "--reason", "it was not")
     pipeline.until(lambda: is_open(pipeline, finding), 30, "the finding to be open again")
+    actions = ["finding.accept", "finding.assign", "finding.comment", "finding.reopen"]
     audited = "SELECT action FROM audit FINAL WHERE startsWith(subject, {f:String}) ORDER BY at"
-    pipeline.until(lambda: len(pipeline.rows(audited, f=finding)) == 2, 30, "who said so")
-    assert [one["action"] for one in pipeline.rows(audited, f=finding)] == ["finding.accept", "finding.reopen"]
+    pipeline.until(lambda: len(pipeline.rows(audited, f=finding)) == len(actions), 30, "who said so")
+    assert [one["action"] for one in pipeline.rows(audited, f=finding)] == actions
 
 
 def test_the_inventory_moves_owner_and_risk_without_a_look(world: World, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Message
 
-from infra.core.errors import Poison
-from infra.core.ports import Context, Emit, Record, StepPlan
+from infra.core.errors import Poison, UnreadableState
+from infra.core.ports import Context, Emit, Record, StepPlan, read_state
 from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.client import Publisher, read_whole, value_of
 from infra.kafka.globaltables import GlobalTables
@@ -33,7 +33,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Counting:
-    """Counts ticks a partition in its state and tells each count; odd on purpose about ticks of 1999, and of 1998."""
+    """Counts ticks a partition in its state and tells each count; odd on purpose about ticks of 1999, 1998 and 1997."""
 
     def __init__(self, pause: float = 0.0) -> None:
         self._pause = pause
@@ -49,8 +49,11 @@ class Counting:
             raise Poison("1999 is over")
         if record.event.minute.year == 1998:
             raise OverflowError("no one thought of 1998")
+        if record.event.minute.year == 1997:
+            context.state.put("count", b"as version 9 writes it")
+            return
         time.sleep(self._pause)
-        count = int(context.state.get("count") or 0) + 1
+        count = read_state("count", context.state.get("count") or b"0", int) + 1
         context.state.put("count", str(count).encode())
         yield Emit("rollups", f"p{context.partition}", _rollup(count), partition=context.partition)
 
@@ -155,6 +158,21 @@ def test_poison_goes_to_the_dlq_and_leaves_no_trace_in_the_state(settings: Setti
     assert reasons[0] == b"1999 is over"
     assert reasons[1] == b"OverflowError: no one thought of 1998"
     assert value_of(dead[2]) == b"\xff\xfe not avro"
+
+
+def test_a_state_that_cannot_be_read_stops_the_role_and_sets_no_record_aside(settings: Settings) -> None:
+    publisher = Publisher(settings, Codec())
+    publisher.publish("ticks", "0", Tick(partition=0, minute=datetime(1997, 1, 1, tzinfo=UTC)), partition=0)
+    publisher.flush()
+    push(settings, 1)
+    with Running(settings) as running:
+        until(lambda: running.error is not None)
+    assert isinstance(running.error, UnreadableState)
+    assert "as version 9" in str(running.error)
+    assert read(settings, "dlq.ticks") == []
+    with Running(settings) as again:
+        until(lambda: again.error is not None)
+    assert isinstance(again.error, UnreadableState), "the record waits until its state can be read"
 
 
 def test_mostly_poison_blows_the_fuse_and_keeps_every_byte(settings: Settings) -> None:

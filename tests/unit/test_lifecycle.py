@@ -99,26 +99,44 @@ def test_decisions_set_the_status_and_end(kind: DecisionKind, status: FindingSta
     bench = AssessorBench()
     bench.feed("exposures", exposure())
     ends = START + timedelta(hours=2)
-    (decided,) = bench.decide(decision(kind, after=60, expires_at=ends))
+    word = decision(kind, after=60, expires_at=ends, assignee="ben" if kind is DecisionKind.ASSIGN else "")
+    (decided,) = bench.decide(word)
     assert decided is not None
     assert decided.status is status
-    assert decided.decision is not None
+    said = {DecisionKind.COMMENT: (None, "", word), DecisionKind.ASSIGN: (None, "ben", None)}.get(kind, (word, "", None))
+    assert (decided.decision, decided.assignee, decided.comment) == said
     assert bench.tick(START + timedelta(hours=1)) == []
     (ended,) = bench.tick(START + timedelta(hours=3))
     assert ended is not None
     assert (ended.status, ended.decision, ended.changed_at) == (FindingStatus.OPEN, None, ends)
+    assert (ended.assignee, ended.comment) == ("", None)
 
 
-def test_a_comment_leaves_an_acceptance_standing_and_reopen_ends_it() -> None:
+def test_a_comment_and_an_assignment_leave_an_acceptance_standing_and_reopen_ends_it() -> None:
     bench = AssessorBench()
     bench.feed("exposures", exposure())
-    bench.decide(decision(DecisionKind.ACCEPT, 1))
-    (commented,) = bench.decide(decision(DecisionKind.COMMENT, 2, reason="known"))
-    assert commented is not None
-    assert commented.status is FindingStatus.ACCEPTED
-    (reopened,) = bench.decide(decision(DecisionKind.REOPEN, 3))
+    accept, comment = decision(DecisionKind.ACCEPT, 1), decision(DecisionKind.COMMENT, 2, reason="known")
+    bench.decide(accept)
+    bench.decide(comment)
+    (assigned,) = bench.decide(decision(DecisionKind.ASSIGN, 3, assignee="ben"))
+    assert assigned is not None
+    assert (assigned.status, assigned.decision, assigned.assignee, assigned.comment) == (FindingStatus.ACCEPTED, accept, "ben", comment)
+    reopen = decision(DecisionKind.REOPEN, 4)
+    (reopened,) = bench.decide(reopen)
     assert reopened is not None
-    assert reopened.status is FindingStatus.OPEN
+    assert (reopened.status, reopened.decision, reopened.assignee, reopened.comment) == (FindingStatus.OPEN, reopen, "ben", comment)
+
+
+def test_what_was_said_stays_with_a_finding_that_resolves_and_comes_back() -> None:
+    bench = AssessorBench()
+    bench.feed("exposures", exposure())
+    accept = decision(DecisionKind.ACCEPT, 1)
+    bench.decide(accept)
+    bench.decide(decision(DecisionKind.ASSIGN, 2, assignee="ben"))
+    resolved = bench.one("exposures", exposure(ExposureEvent.RESOLVED, 2))
+    assert (resolved.status, resolved.decision, resolved.assignee) == (FindingStatus.RESOLVED, accept, "ben")
+    back = bench.one("exposures", exposure(ExposureEvent.OPENED, 3))
+    assert (back.status, back.decision, back.assignee) == (FindingStatus.ACCEPTED, accept, "ben")
 
 
 def test_an_edit_moves_the_risk_within_the_bounds() -> None:

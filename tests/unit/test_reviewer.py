@@ -56,7 +56,7 @@ def test_a_good_answer() -> None:
     [
         ("I can't help with that.", "it is not the JSON that was asked for"),
         ("", "it is not the JSON that was asked for"),
-        ({"risk": "high"}, "risk: Input should be a valid number"),
+        ({"risk": "high"}, "'explanation' is missing"),
         ({**GOOD, "evidence_ids": ["made-up"]}, "cites evidence that does not exist"),
         (500, "the model is not well"),
         (429, "the model is not well"),

@@ -10,6 +10,7 @@ from confluent_kafka import Message
 
 from infra.app.output import count, print_fields, print_json, print_rows, tell
 from infra.app.people import now, publisher, read_table
+from infra.app.probe_names import check_probes
 from infra.core.errors import BadInput
 from infra.core.settings import Settings, load_settings
 from infra.kafka.client import Publisher, key_of, read_whole, value_of
@@ -39,6 +40,7 @@ def create(
     """Create a campaign and start it. Without --cron or --every it looks once."""
     if cron and every:
         raise BadInput("A campaign goes by --cron or by --every, not by both.", "Leave one out.")
+    check_probes(probes)
     kind = CadenceKind.CRON if cron else CadenceKind.CONTINUOUS if every else CadenceKind.ONCE
     form = CampaignForm(
         campaign_id, tuple(targets), Cadence(kind=kind, cron=cron, every_seconds=every), zone, ports, tuple(probes), grant_id

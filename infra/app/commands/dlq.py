@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import typer
 
-from infra.app.output import print_fields, print_rows, tell
+from infra.app.output import count, print_fields, print_rows, tell
 from infra.app.people import require_kafka
 from infra.core.errors import BadInput
 from infra.core.settings import Settings, load_settings
@@ -35,12 +35,12 @@ def list_letters(
 
 @app.command("show")
 def show(reference: str = typer.Argument(help="topic:partition:offset, as 'list' prints it."), as_json: bool = JSON) -> None:
-    """Show one dead letter whole, its bytes in hexadecimal."""
+    """Show one dead letter whole; its value as text if it is one, else its bytes in hexadecimal."""
     topic = reference.split(":")[0]
     letter = next((one for one in dead_letters(_settings(), topic, MOST) if one.reference == reference), None)
     if letter is None:
         raise BadInput(f"There is no dead letter {reference}.", "See 'driftline dlq list'.")
-    print_fields(reference, {**asdict(letter), "value": letter.value.hex(" ")}, as_json)
+    print_fields(reference, {**asdict(letter), "value": _legible(letter.value)}, as_json)
 
 
 @app.command("replay")
@@ -49,8 +49,15 @@ def replay_letters(
     limit: int = typer.Option(1000, "--limit", min=1, help="At most so many."),
 ) -> None:
     """Put dead letters back on their topic, each once; those that are still bad come back to the DLQ."""
-    count = replay(_settings(), topic, limit)
-    tell(f"{count} records went back to {topic}.")
+    tell(f"{count(replay(_settings(), topic, limit), 'record')} went back to {topic}.")
+
+
+def _legible(value: bytes) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = ""
+    return text if text.isprintable() and text else value.hex(" ")
 
 
 def _settings() -> Settings:

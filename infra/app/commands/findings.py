@@ -19,6 +19,7 @@ from schemas.events.findings import Decision, DecisionKind
 from schemas.ids import content_id, decision_key
 
 app = typer.Typer(help="Risk-ranked findings: list, show, decide.", no_args_is_help=True)
+PLACES = 4
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 REASON = typer.Option(..., "--reason", "-r", help="Why; kept with the finding.")
 FOR = typer.Option(None, "--for", help="Until when, e.g. 30d, 12h or 2027-01-31; without it, until someone says otherwise.")
@@ -35,15 +36,26 @@ def list_findings(
         follow(load_settings(), everything, as_json)
         return
     where = "" if everything else "WHERE status = 'open'"
-    columns, rows = ask(
-        f"SELECT rank, risk, title, places, status, owner, first_seen, finding_id FROM findings FINAL {where} ORDER BY risk DESC, title"  # noqa: S608  fixed text
-    )
-    if not as_json:  # the first digits are enough for the other commands, and fit on a line
-        rows = [{**row, "finding_id": str(row["finding_id"])[:8]} for row in rows]
-    print_rows("findings", columns, rows, as_json, NONE)
+    columns = "rank, risk, title, places, status, owner, assignee, first_seen, finding_id"
+    _, rows = ask(f"SELECT {columns} FROM findings FINAL {where} ORDER BY risk DESC, title")  # noqa: S608  fixed text
+    if as_json:
+        print_json(rows)
+    else:
+        shown = ["rank", "risk", "title", "places", *(["status"] if everything else []), *_filled(rows, "owner", "assignee"), "id"]
+        print_rows("findings", shown, [_short(row) for row in rows], False, NONE)
     _, (waiting, *_) = ask("SELECT toUInt32(sum(waiting)) AS units, toUInt32(count()) AS runs FROM in_work")
     if units := int(str(waiting["units"])):
         tell(f"{count(units, 'unit')} of {count(int(str(waiting['runs'])), 'run')} not looked at yet: see the view in_work.")
+
+
+def _filled(rows: list[dict[str, object]], *columns: str) -> list[str]:
+    return [name for name in columns if any(row[name] for row in rows)]
+
+
+def _short(row: dict[str, Any]) -> dict[str, object]:
+    """A finding for a line of a table: a few places, the first digits of its id, which are enough for the other commands."""
+    places = [*row["places"][:PLACES], *([f"and {len(row['places']) - PLACES} more"] if len(row["places"]) > PLACES else [])]
+    return {**row, "risk": f"{row['risk']:.0f}", "places": "\n".join(places), "id": str(row["finding_id"])[:8]}
 
 
 @app.command("show")
@@ -66,14 +78,16 @@ def show(finding_id: str = typer.Argument(help="Its id, or the first characters 
         "cves",
         "owner",
         "explanation",
-        "decision",
-        "decision_reason",
+        "assignee",
         "evidence_ids",
     ):
         value = row[name]
         if value:
             text = "\n  ".join(escape(str(one)) for one in value) if isinstance(value, list | tuple) else escape(str(value))
             console.print(f"[bold]{name.replace('_', ' ')}[/]\n  {text}")
+    for name, said in (("decision", _decision(row)), ("comment", f"{row['comment']} ({row['comment_by']})" if row["comment"] else "")):
+        if said:
+            console.print(f"[bold]{name}[/]\n  {escape(said)}")
     console.print(f"[dim]{row['finding_id']} revision {row['revision']}, first seen {row['first_seen']}, changed {row['changed_at']}[/]")
 
 
@@ -108,7 +122,7 @@ def assign(finding_id: str, assignee: str, reason: str = typer.Option("", "--rea
 
 
 @app.command("comment")
-def comment(finding_id: str, text: str) -> None:
+def comment(finding_id: str, text: str = typer.Argument(help="The remark.")) -> None:
     """Leave a remark on it."""
     _decide(finding_id, DecisionKind.COMMENT, text)
 
@@ -135,6 +149,14 @@ def _decide(finding_id: str, kind: DecisionKind, reason: str, span: str | None =
     with publisher(load_settings()) as outlet:
         write(outlet, "decisions", decision_key(decision), decision, f"finding.{kind.value}", reason)
     tell(f"{kind.value.replace('_', ' ')}: {row['title']}")
+
+
+def _decision(row: dict[str, Any]) -> str:
+    """The decision that counts in a sentence: what, by whom, until when, why."""
+    if not row["decision"]:
+        return ""
+    until = f" until {row['decision_until']:%Y-%m-%d %H:%M}Z" if row["decision_until"] else ""
+    return f"{row['decision'].replace('_', ' ')} by {row['decided_by']}{until}: {row['decision_reason']}".removesuffix(": ")
 
 
 def _find(finding_id: str) -> dict[str, Any]:

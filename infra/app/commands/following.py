@@ -83,8 +83,9 @@ def _print(finding: Finding, as_json: bool) -> None:
     if as_json:
         print_json(finding)
         return
-    places = ", ".join(f"{place.address}:{place.port}" for place in finding.places)
+    places = ", ".join(f"{place.address}:{place.port}" if place.port else place.address for place in finding.places)
     style = RANK_STYLES[finding.rank.value]
     rank = f"[{style}]{finding.rank.value:8} {finding.risk:3.0f}[/]"
-    line = f"{finding.changed_at:%H:%M:%S} {rank} {finding.status.value:10} {escape(finding.title)}  {escape(places)}"
+    when = f"{finding.changed_at:%Y-%m-%d %H:%M:%S} {finding.finding_id[:8]}"
+    line = f"{when} {rank} {finding.status.value:10} {escape(finding.title)}  {escape(places)}"
     out().print(line, soft_wrap=True, emoji=False)

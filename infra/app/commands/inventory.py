@@ -12,13 +12,14 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
-from infra.app.output import print_rows, tell
+from infra.app.output import count, print_rows, tell
 from infra.app.people import publisher, read_table, write
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
 from producers.auditing import local_actor
 from schemas.events.context import InventoryRecord
 from schemas.ids import subnet_key
+from schemas.wording import what_is_wrong
 
 app = typer.Typer(help="Owners and criticality of networks and addresses.", no_args_is_help=True)
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
@@ -28,7 +29,7 @@ JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 def push(file: Path = typer.Argument(help="CSV with a header, or JSON lines: zone, network, owner, criticality, tags, expected.")) -> None:  # noqa: B008
     """Publish owners and criticality; findings of what they touch are ranked again at once."""
     lines = _lines(file)
-    bad = count = 0
+    bad = good = 0
     with publisher(load_settings()) as outlet:
         for number, fields in lines:
             try:
@@ -39,8 +40,8 @@ def push(file: Path = typer.Argument(help="CSV with a header, or JSON lines: zon
                 tell(f"{file}:{number}: {_reason(error)}")
                 continue
             write(outlet, "inventory", key, record, "inventory.set")
-            count += 1
-    tell(f"{count} records pushed, {bad} skipped.")
+            good += 1
+    tell(f"{count(good, 'record')} pushed, {bad} skipped.")
     if bad:
         sys.exit(2)
 
@@ -62,8 +63,10 @@ def _lines(file: Path) -> list[tuple[int, object]]:
     """What each line holds, with its number: a CSV row, or the text of a JSON line."""
     try:
         text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} can't be read: {error}.", "Name a file of UTF-8 text.") from None
+    except OSError as error:
+        raise BadInput(f"{file} can't be read: {error.strerror}.", "Name a CSV file with a header, or JSON lines.") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file} can't be read: it is not UTF-8 text ({error.reason}).", "Name a file of UTF-8 text.") from None
     if file.suffix == ".csv":
         reader = csv.DictReader(text.splitlines())
         return [(reader.line_num, row) for row in reader]
@@ -88,7 +91,4 @@ def _of_csv(row: dict[str | None, Any]) -> dict[str, Any]:
 
 
 def _reason(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)
+    return what_is_wrong(error) if isinstance(error, ValidationError) else str(error)

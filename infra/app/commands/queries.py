@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
@@ -52,7 +53,12 @@ def ask(sql: str) -> tuple[tuple[str, ...], list[dict[str, object]]]:
     finally:
         client.close()
     names = _different(result.column_names)
-    return names, [dict(zip(names, row, strict=True)) for row in result.result_rows]
+    return names, [dict(zip(names, map(_with_zone, row), strict=True)) for row in result.result_rows]
+
+
+def _with_zone(value: object) -> object:
+    """clickhouse-connect hands out times in UTC without saying so."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
 
 
 def _first_line(error: Exception) -> str:

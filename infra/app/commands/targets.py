@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from infra.app.commands.runs import wait_for_requests
 from infra.app.output import count, err, print_json, tell
 from infra.app.people import now, publisher
+from infra.app.probe_names import check_probes, known_probes
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
 from producers.auditing import audit, local_actor
 from producers.targets.pushing import PushOptions, PushReport, push
 from producers.targets.reading import Format, Manner, as_they_come, bounded_lines
+from schemas.events.base import Event
 from schemas.portset import parse_ports
 
 app = typer.Typer(help="Targets: push what should be looked at.", no_args_is_help=True)
@@ -39,23 +42,25 @@ def push_targets(
     zone: str = typer.Option("default", "--zone"),
     grant_id: str = typer.Option(None, "--grant", help="Probe under this grant only."),
     push_id: str = typer.Option("", "--id", help="Name of this push; the same one again changes nothing."),
+    wait: bool = typer.Option(False, "--wait", help="Then wait until all of it was looked at."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on standard output."),
 ) -> None:
     """Push targets; bad lines are reported with their number and skipped, with exit code 2."""
     settings = load_settings()
     if form not in FORMATS:
         raise BadInput(f"There is no format '{form}'.", f"The formats are {', '.join(FORMATS)}.")
-    if zone not in settings.zones:
-        raise BadInput(f"There is no zone '{zone}'.", f"The zones are {', '.join(settings.zones)} (setting 'zones').")
-    if ports is not None:
-        try:
-            parse_ports(ports)
-        except ValueError as error:
-            raise BadInput(str(error), "Write ports as 22,80-90.") from None
     manner = Manner(zone, ports, tuple(probes), grant_id)
+    _check_manner(manner, settings.zones)
     name, actor = push_id or secrets.token_hex(8), local_actor()
     most = settings.planner.max_addresses
-    options = PushOptions(name, manner, form, actor.name, max_addresses=most, zones=settings.zones)
+    options = PushOptions(name, manner, form, actor.name, max_addresses=most, zones=settings.zones, probes=known_probes)
+    ids: list[str] = []
+
+    def publish(topic: str, key: str, event: Event) -> None:
+        outlet.publish(topic, key, event)
+        if wait:
+            ids.append(key)
+
     with _source(targets, file) as lines, _progress() as progress, publisher(settings) as outlet:
         task = progress.add_task("targets", total=None)
         report, told = PushReport(), 0
@@ -69,7 +74,7 @@ def push_targets(
             told = len(latest.rejected)
 
         try:
-            push(lines, outlet.publish, options, tell_on)
+            push(lines, publish, options, tell_on)
         finally:  # a stream may be ended by Ctrl-C: what went out is on record all the same
             if report.requests:
                 detail = f"{count(report.accepted, 'target')} in {count(report.requests, 'request')}, zone {zone}"
@@ -79,8 +84,24 @@ def push_targets(
     tell(
         f"{count(report.accepted, 'target')} pushed in {count(report.requests, 'request')}, {count(report.rejected_total, 'line')} skipped."
     )
+    if wait:
+        wait_for_requests(ids)
+    elif report.requests:
+        tell("'driftline runs' shows how far they are and what was refused.")
     if report.rejected_total:
         sys.exit(2)
+
+
+def _check_manner(manner: Manner, zones: Sequence[str]) -> None:
+    """Raise BadInput for a zone, ports or probes that do not exist: as options they would make every line a bad one."""
+    if manner.zone not in zones:
+        raise BadInput(f"There is no zone '{manner.zone}'.", f"The zones are {', '.join(zones)} (setting 'zones').")
+    if manner.ports is not None:
+        try:
+            parse_ports(manner.ports)
+        except ValueError as error:
+            raise BadInput(str(error), "Write ports as 22,80-90.") from None
+    check_probes(manner.probes)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ QUERIES = (
     ),
     (
         "How well was each subnet looked at, and when?",
-        "SELECT subnet, seconds_ago, round(recall, 3) AS recall, round(loss, 3) AS loss FROM not_looked_at_lately",
+        "SELECT subnet, seconds_ago, samples, round(recall, 3) AS recall, round(loss, 3) AS loss FROM not_looked_at_lately",
     ),
 )
 

@@ -17,7 +17,7 @@ from infra.app.demo.asking import QUERIES, Answers, Interrupted, expected
 from infra.app.demo.ground import Ground, choose_ground
 from infra.app.demo.telling import moves, show_changes, show_findings, show_rows
 from infra.app.doctor import port_checks
-from infra.app.output import err, out, print_json
+from infra.app.output import count, err, out, print_json
 from infra.app.people import now, publisher, read_table, write
 from infra.app.supervisor import Supervisor
 from infra.clickhouse.client import connect
@@ -198,10 +198,14 @@ class Story:
 
         def confirmed() -> bool:
             self._supervisor.watch()
-            return truth == answers.open_services()
+            seen = answers.open_services()
+            if missing := len(seen ^ truth):
+                self._step(f"scanned; looking a second time before {count(missing, 'service')} may be called closed or new")
+            return truth == seen
 
         if again:
             answers.until(confirmed, CONFIRM_SECONDS, "ClickHouse to show the lab as it is")
+        self._step("waiting until the findings no longer move")
         answers.settled(60.0, quiet=5.0 if again else 2.5)
 
     def _compare(self, answers: Answers) -> dict[str, Any]:

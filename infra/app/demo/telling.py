@@ -61,7 +61,7 @@ def show_changes(changes: Rows, moved: Rows) -> None:
 def moves(before: Rows, after: Rows) -> list[dict[str, Any]]:
     """What came, went and moved between two lists of open findings, worst first."""
     old, new = ({row["finding_id"]: row for row in rows} for rows in (before, after))
-    found = [{**row, "moved": "new"} for key, row in new.items() if key not in old]
+    found = [{**row, "moved": "reopened" if row["reopened"] else "new"} for key, row in new.items() if key not in old]
     found += [{**row, "moved": "resolved"} for key, row in old.items() if key not in new]
     for key, row in new.items():
         was = old.get(key)
