@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.ids import content_id
 from tests.e2e.conftest import World
 from tests.pipelines import Pipeline, Row
 
@@ -77,6 +78,16 @@ def test_the_inventory_moves_owner_and_risk_without_a_look(world: World, tmp_pat
     file.write_text(f"network,owner,criticality\n{world.lab.plan.address4(7)}/32,,normal\nnot-a-network,x,enormous\n")
     assert ":3: criticality" in pipeline.cli("inventory", "push", str(file), code=2).stderr
     pipeline.until(lambda: state(pipeline, finding["finding_id"])["risk"] == finding["risk"], 30, "the old risk")
+
+
+def test_a_push_can_wait_until_all_was_looked_at(world: World) -> None:
+    pipeline, target = world.pipeline, world.lab.plan.address4(5)
+    told = pipeline.cli("targets", "push", target, "203.0.113.9", "--ports", "6379", "--id", "patient", "--wait").stderr
+    assert "refused: 203.0.113.9: it is in no network of any grant of zone default" in told
+    assert "1 unit looked at." in told
+    (run,) = [one for one in pipeline.json("runs", "--limit", "1000") if one["request_id"] == content_id("push", "patient", 0)]
+    assert (run["units"], run["looked_at"], run["waiting"], run["refused"]) == (1, 1, 0, 1)
+    assert "203.0.113.9" in pipeline.cli("runs").stderr
 
 
 def test_a_paused_campaign_rests_while_another_goes_on(world: World) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from infra.core.errors import BadInput
 from producers.targets.pushing import PushOptions, PushReport, push
 from producers.targets.reading import MOST_LINE, Format, LineReader, Manner, as_they_come, bounded_lines
 from schemas.events.base import Event
@@ -47,6 +48,34 @@ def test_text_with_comments_ports_and_every_kind_of_target() -> None:
         (("2001:db8::1",), "443"),
     ]
     assert (report.accepted, report.requests, report.rejected) == (5, 3, [])
+
+
+def test_a_probe_that_is_not_installed_is_refused_by_line_and_only_asked_for_when_named() -> None:
+    asked: list[int] = []
+
+    def known() -> frozenset[str]:
+        asked.append(1)
+        return frozenset({"tls", "http"})
+
+    pushed("198.18.0.7\n", probes=known)
+    assert asked == []
+    requests, report = pushed("target,probes\n198.18.0.7,tls http\n198.18.0.8,tsl\n", probes=known)
+    assert [one.probes for one in requests] == [("tls", "http")]
+    assert [(one.line, one.reason) for one in report.rejected] == [(3, "There is no probe 'tsl' on this machine; there are http, tls.")]
+
+
+def test_digits_of_other_scripts_are_no_ports() -> None:
+    _, report = pushed("198.18.0.7 ٢٢\n198.18.0.8 ２２\n198.18.0.9 22\n")
+    assert (report.accepted, report.rejected_total) == (1, 2)
+
+
+def test_a_line_without_an_end_is_refused_rather_than_read_for_ever() -> None:
+    class Zeros(io.StringIO):
+        def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
+            return "\0" * (size or 1)
+
+    with pytest.raises(BadInput, match="longer than"):
+        list(bounded_lines(Zeros()))
 
 
 def test_csv_finds_its_columns_in_any_order() -> None:

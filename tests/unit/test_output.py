@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime
 
@@ -44,6 +45,27 @@ def test_json_is_one_line_without_raw_control_characters(capsys: pytest.CaptureF
 def test_json_has_null_for_what_json_can_not_say(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows("t", ("a",), [{"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": float("-inf")}, "e": b"\xff"}], True, "")
     assert json.loads(capsys.readouterr().out) == [{"a": None, "b": [None, 1.5], "c": {"d": None}, "e": "\\xff"}]
+
+
+class Narrow(io.StringIO):
+    """A terminal of its own width."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("width", "as_records"), [(120, False), (80, False), (40, True)])
+def test_a_table_that_would_break_words_is_told_as_records(monkeypatch: pytest.MonkeyPatch, width: int, as_records: bool) -> None:
+    terminal = Narrow()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    row = {"finding_id": "8d09ab99", "title": "Redis answers without a password", "places": ["198.18.200.20:6379"], "empty": ""}
+    print_rows("findings", ("finding_id", "title", "places", "empty"), [row, row], False, "")
+    shown = terminal.getvalue()
+    assert ("findings 2" in shown) == as_records
+    assert all(whole in shown for whole in ("8d09ab99", "198.18.200.20:6379", "password"))
+    assert max(map(len, Text.from_ansi(shown).plain.splitlines())) <= width
 
 
 def test_no_rows_say_what_to_do_and_are_an_empty_list_in_json(capsys: pytest.CaptureFixture[str]) -> None:

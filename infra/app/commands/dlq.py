@@ -24,7 +24,7 @@ def list_letters(
     limit: int = typer.Option(1000, "--limit", min=1, help="The newest so many."),
     as_json: bool = JSON,
 ) -> None:
-    """Show dead letters, the newest first: where each came from, why it was set aside."""
+    """Show dead letters, the newest first. Each says where it came from and why it was set aside."""
     rows = []
     for letter in dead_letters(_settings(), topic, limit):
         row = asdict(letter)
@@ -35,7 +35,7 @@ def list_letters(
 
 @app.command("show")
 def show(reference: str = typer.Argument(help="topic:partition:offset, as 'list' prints it."), as_json: bool = JSON) -> None:
-    """Show one dead letter whole; its value as text if it is one, else its bytes in hexadecimal."""
+    """Show one dead letter whole. Its value is shown as text if it is one, else its bytes in hexadecimal."""
     topic = reference.split(":")[0]
     letter = next((one for one in dead_letters(_settings(), topic, MOST) if one.reference == reference), None)
     if letter is None:
@@ -48,7 +48,7 @@ def replay_letters(
     topic: str = typer.Argument(help="The topic whose dead letters go back to it."),
     limit: int = typer.Option(1000, "--limit", min=1, help="At most so many."),
 ) -> None:
-    """Put dead letters back on their topic, each once; those that are still bad come back to the DLQ."""
+    """Put dead letters back on their topic, each once. Those that are still bad come back to the DLQ."""
     tell(f"{count(replay(_settings(), topic, limit), 'record')} went back to {topic}.")
 
 

@@ -60,7 +60,7 @@ def _short(row: dict[str, Any]) -> dict[str, object]:
 
 @app.command("show")
 def show(finding_id: str = typer.Argument(help="Its id, or the first characters of it."), as_json: bool = JSON) -> None:
-    """Show one finding whole: what was seen, why it matters, what to do, which rules fired."""
+    """Show one finding whole. What was seen, why it matters, what to do, which rules fired, what people said."""
     row = _find(finding_id)
     if as_json:
         print_json(row)
@@ -93,13 +93,13 @@ def show(finding_id: str = typer.Argument(help="Its id, or the first characters 
 
 @app.command("accept")
 def accept(finding_id: str, reason: str = REASON, span: str = FOR) -> None:
-    """Accept the risk; it leaves the open list until the time is over."""
+    """Accept the risk. It leaves the open list until the time is over."""
     _decide(finding_id, DecisionKind.ACCEPT, reason, span)
 
 
 @app.command("suppress")
 def suppress(finding_id: str, reason: str = REASON, span: str = FOR) -> None:
-    """Do not tell of it; it leaves the open list until the time is over."""
+    """Do not tell of it. It leaves the open list until the time is over."""
     _decide(finding_id, DecisionKind.SUPPRESS, reason, span)
 
 

@@ -36,7 +36,7 @@ def keygen(
     name: str = typer.Argument("operator", help="Name of the key."),
     networks: list[str] = typer.Option(..., "--network", "-n", help="A network that this key may grant; may be repeated."),  # noqa: B008
 ) -> None:
-    """Make a signing key and trust it on this machine, for these networks only."""
+    """Make a signing key and trust it on this machine. What it signs counts for these networks only."""
     key = create_key(load_settings(), name, tuple(networks))
     tell(f"Key '{name}' is made and trusted here for {', '.join(networks)}. Public key: {key.public}")
     tell("On another planner's or scanner's machine, add it to the signers file there.")

@@ -27,7 +27,7 @@ JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 @app.command("push")
 def push(file: Path = typer.Argument(help="CSV with a header, or JSON lines: zone, network, owner, criticality, tags, expected.")) -> None:  # noqa: B008
-    """Publish owners and criticality; findings of what they touch are ranked again at once."""
+    """Publish owners and criticality. Findings of what they touch are ranked again at once."""
     lines = _lines(file)
     bad = good = 0
     with publisher(load_settings()) as outlet:

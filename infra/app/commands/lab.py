@@ -17,14 +17,14 @@ from infra.core.errors import MissingPrerequisite
 from infra.core.settings import Settings, load_settings
 from infra.local.lab.lab import Lab
 
-app = typer.Typer(help="A small network with real services, in namespaces of this machine, to practise on.", no_args_is_help=True)
+app = typer.Typer(help="A small network with real services to practise on.", no_args_is_help=True)
 DOWN_SECONDS = 20.0
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 
 @app.command("up")
 def up(as_json: bool = JSON) -> None:
-    """Make the lab and hold it until Ctrl-C; nothing is left behind."""
+    """Make the lab and hold it until Ctrl-C. Nothing is left behind."""
     problems = Lab.prerequisites()
     if problems:
         raise MissingPrerequisite("The lab can't be made here: " + "; ".join(problems) + ".", "Try 'driftline doctor'.")

@@ -20,7 +20,7 @@ JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 @app.command()
 def doctor(fix: bool = typer.Option(False, "--fix", help="Mend what can be mended."), as_json: bool = JSON) -> None:
-    """Check everything that Driftline needs on this machine; exit code 3 if something needed is missing."""
+    """Check everything that Driftline needs here. Exit code 3 if something needed is missing."""
     settings = load_settings()
     found = [_mended(check, settings) if fix and not check.ok and check.mend else check for check in checks(settings)]
     if as_json:
@@ -49,7 +49,7 @@ def _mended(check: Check, settings: Settings) -> Check:
 
 @app.command()
 def config(changed: bool = typer.Option(False, "--changed", help="Only what differs from the defaults."), as_json: bool = JSON) -> None:
-    """Show the settings, secrets masked, and which differ from the defaults."""
+    """Show the settings, secrets masked. Those that differ from the defaults are marked."""
     rows = []
     defaults = dict(_leaves("", Settings.model_construct()))
     for name, value in _leaves("", load_settings()):
@@ -85,7 +85,7 @@ def _leaves(prefix: str, branch: BaseModel) -> list[tuple[str, Any]]:
 def demo(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document at the end, nothing else on standard output."),
 ) -> None:
-    """Make a lab, scan it, show ranked findings, change the lab, show what changed. Takes less than three minutes."""
+    """Make a lab, scan it, rank it, change it, show the change. Takes less than three minutes."""
     from infra.app.demo import run_demo
 
     run_demo(as_json)

@@ -25,7 +25,7 @@ def freeze(
     show: bool = typer.Option(False, "--show", help="Freeze nothing; only print what is frozen."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on standard output."),
 ) -> None:
-    """Let no scanner send anything to these networks from now on; work in flight stops within two seconds."""
+    """Let no scanner send anything to these networks. Work in flight stops within two seconds."""
     settings, wanted = load_settings(), _parsed(networks) or set(EVERYTHING)
     frozen = _frozen(settings)
     if not show:

@@ -18,25 +18,12 @@ from infra.core.trust import load_signers
 
 app = typer.Typer()
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
-COLUMNS = (
-    "role",
-    "state",
-    "pid",
-    "memory_mb",
-    "cpu_percent",
-    "received",
-    "emitted",
-    "in_per_s",
-    "out_per_s",
-    "lag",
-    "restarts",
-    "last_error",
-)
+COLUMNS = ("role", "state", "memory_mb", "cpu_percent", "in_per_s", "out_per_s", "lag", "restarts")
 
 
 @app.command()
 def up() -> None:
-    """Start everything on this machine and watch over it until Ctrl-C."""
+    """Start everything and watch over it until Ctrl-C."""
     settings = load_settings()
     # What goes well is told as progress; as a log it would be told twice.
     level = "warning" if settings.telemetry.log_level == "info" else settings.telemetry.log_level
@@ -64,12 +51,15 @@ def status(
     seconds: float = typer.Option(3.0, "--seconds", min=0.1, max=600.0, help="Measure rates and processor share for so long."),
     as_json: bool = JSON,
 ) -> None:
-    """Show roles, lag, rates, last errors, memory and processor share."""
+    """Show roles, lag, rates, memory, CPU and last errors. --json also gives pids and counts."""
     document = pipeline_status(load_settings(), seconds)
     if as_json:
         print_json(document)
         return
     print_rows("roles", COLUMNS, document.rows, False, "Nothing runs here. Start it with 'driftline up'.")
+    for row in document.rows:
+        if row["last_error"]:
+            tell(f"{row['role']}: {row['last_error']}")
     if document.rows:
         tell(f"together: {document.memory_mb:.0f} MB, {document.cpu_percent:.1f} % of a core over {document.seconds:.0f} s")
 

@@ -26,7 +26,7 @@ def query(sql: str = typer.Argument(help="One SELECT."), as_json: bool = JSON) -
 
 @app.command()
 def agents(as_json: bool = JSON) -> None:
-    """Show the scanners: where they are, what they do, when they were last heard."""
+    """Show the scanners and when they were last heard."""
     columns, rows = ask(
         "SELECT agent_id, zone, state, engine, units_running, units_done, packets_sent, packets_refused, at AS last_heard "
         "FROM agents FINAL ORDER BY agent_id"

@@ -15,5 +15,5 @@ app = typer.Typer()
 
 @app.command()
 def run(roles: list[str] = typer.Argument(help=f"Roles to run in this process: {', '.join(MODULES)}.")) -> None:  # noqa: B008
-    """Run one or more roles in this process, for a cluster; more processes share the work."""
+    """Run one or more roles in this process. For a cluster: more processes share the work."""
     sys.exit(run_roles(load_settings(), tuple(dict.fromkeys(roles))))

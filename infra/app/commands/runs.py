@@ -34,7 +34,7 @@ def runs(
     limit: int = typer.Option(20, "--limit", min=1, max=100_000, help="The newest so many."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on standard output."),
 ) -> None:
-    """Show what was ordered, by whom, and how far it is: units looked at, units waiting, targets refused."""
+    """Show what was ordered and how far it is. Units looked at, units waiting, targets refused."""
     _, rows = ask(QUERY.format(where="1", limit=limit))
     if as_json:
         print_json(rows)

@@ -45,7 +45,7 @@ def push_targets(
     wait: bool = typer.Option(False, "--wait", help="Then wait until all of it was looked at."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on standard output."),
 ) -> None:
-    """Push targets; bad lines are reported with their number and skipped, with exit code 2."""
+    """Push targets. Bad lines are reported with their number and skipped, with exit code 2."""
     settings = load_settings()
     if form not in FORMATS:
         raise BadInput(f"There is no format '{form}'.", f"The formats are {', '.join(FORMATS)}.")

@@ -16,7 +16,7 @@ JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 @app.command("list")
 def list_topics(as_json: bool = JSON) -> None:
-    """Show the table of topics: what each holds, who writes and reads it, how it is kept."""
+    """Show the table of topics. What each holds, who writes and reads it, how it is kept."""
     settings = load_settings()
     rows = [
         {

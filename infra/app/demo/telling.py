@@ -1,61 +1,56 @@
-"""How the demo tells: tables of findings and changes for people."""
+"""How the demo tells: findings and changes for people, as tables where the terminal is wide enough."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from rich.padding import Padding
 from rich.table import Table
 
-from infra.app.output import RANK_STYLES, escape, out
+from infra.app.output import RANK_STYLES, escape, out, print_rows
 
 Rows = Sequence[dict[str, Any]]
+WIDE = 120
+ROWS_SHOWN = 25
 
 
 def show_findings(findings: Rows) -> None:
-    """The ranked table: what was found, why it matters, what to do."""
+    """The ranked table: what was found, why it matters, what to do. One below the other where there is no room for columns."""
+    console = out()
+    if console.width < WIDE:
+        console.print("Findings, worst first\n", style="italic")
+        for row in findings:
+            console.print(f"[{RANK_STYLES[row['rank']]}]{row['rank']} {row['risk']:.0f}[/] [bold]{escape(row['title'])}[/]")
+            console.print(Padding(f"{escape(_places(row))}\n{escape(row['why'])}\n→ {escape(row['action'])}\n", (0, 0, 0, 2)))
+        return
     table = Table(title="Findings, worst first", title_justify="left", header_style="bold", show_lines=True)
     for name, width in (("rank", 8), ("risk", 4), ("what and where", 40), ("why it matters", 48), ("what to do", 44)):
         table.add_column(name, max_width=width, overflow="fold")
     for row in findings:
         style = RANK_STYLES[row["rank"]]
-        places = ", ".join(row["places"][:4]) + (f" and {len(row['places']) - 4} more" if len(row["places"]) > 4 else "")
-        what = f"[bold]{escape(row['title'])}[/]\n{escape(places)}"
+        what = f"[bold]{escape(row['title'])}[/]\n{escape(_places(row))}"
         table.add_row(f"[{style}]{row['rank']}[/]", f"{row['risk']:.0f}", what, escape(row["why"]), escape(row["action"]))
-    out().print(table)
+    console.print(table)
 
 
 def show_rows(title: str, sql: str, rows: Rows) -> None:
     """A query as one would type it, and its answer."""
     out().print(f'\n[bold]{escape(title)}[/]\n[dim]driftline query "{escape(sql)}"[/]')
-    if not rows:
-        out().print("  (no rows)")
-        return
-    table = Table(header_style="bold")
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows[:25]:
-        table.add_row(*(escape(f"{value:%Y-%m-%d %H:%M}" if hasattr(value, "strftime") else str(value)) for value in row.values()))
-    out().print(table)
+    print_rows("", tuple(rows[0]) if rows else (), rows[:ROWS_SHOWN], False, "  (no rows)")
 
 
 def show_changes(changes: Rows, moved: Rows) -> None:
     """What changed in the lab, and what that did to the ranking."""
-    table = Table(title="What changed", title_justify="left", header_style="bold")
-    for name in ("seen at (UTC)", "address", "port", "change", "in words"):
-        table.add_column(name, overflow="fold")
-    for row in changes:
-        table.add_row(f"{row['observed_at']:%H:%M:%S}", row["address"], str(row["port"] or ""), row["kind"], escape(row["summary"]))
-    out().print(table)
-    ranking = Table(title="What that did to the ranking", title_justify="left", header_style="bold")
-    for name in ("", "rank", "risk", "finding", "places"):
-        ranking.add_column(name, overflow="fold")
-    for row in moved:
-        style = RANK_STYLES[row["rank"]]
-        ranking.add_row(
-            row["moved"], f"[{style}]{row['rank']}[/]", f"{row['risk']:.0f}", escape(row["title"]), escape(", ".join(row["places"]))
-        )
-    out().print(ranking)
+    seen = [{**row, "seen_at": f"{row['observed_at']:%H:%M:%S}", "port": row["port"] or "", "change": row["kind"]} for row in changes]
+    print_rows("What changed (times in UTC)", ("seen_at", "address", "port", "change", "summary"), seen, False, "Nothing changed.")
+    ranking = [{**row, "risk": f"{row['risk']:.0f}", "places": _places(row)} for row in moved]
+    columns = ("moved", "rank", "risk", "title", "places")
+    print_rows("What that did to the ranking", columns, ranking, False, "The ranking is as it was.")
+
+
+def _places(row: dict[str, Any]) -> str:
+    return ", ".join(row["places"][:4]) + (f" and {len(row['places']) - 4} more" if len(row["places"]) > 4 else "")
 
 
 def moves(before: Rows, after: Rows) -> list[dict[str, Any]]:
