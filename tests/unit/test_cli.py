@@ -22,11 +22,11 @@ from tests.shell import Shell, running_shell
 READING = (
     ("status",), ("doctor",), ("config",), ("query", "SELECT 1"), ("agents",), ("findings", "list"), ("findings", "show", "abcd"),
     ("grant", "list"), ("grant", "show", "x"), ("campaign", "list"), ("campaign", "show", "x"), ("inventory", "list"),
-    ("topics", "list"), ("dlq", "list"), ("dlq", "show", "targets:0:0"), ("freeze", "--show"),
+    ("topics", "list"), ("dlq", "list"), ("dlq", "show", "targets:0:0"), ("freeze", "--show"), ("runs",),
 )  # fmt: skip
 NEEDS_KAFKA = [one for one in READING if one[0] in ("grant", "campaign", "inventory", "dlq", "freeze")]
 WRITING = (("resume",), ("freeze",), ("targets", "push", "198.18.0.1"), ("topics", "apply"), ("dlq", "replay", "targets"))
-NEEDS_STORE = [one for one in READING if one[0] in ("query", "agents", "findings")]
+NEEDS_STORE = [one for one in READING if one[0] in ("query", "agents", "findings", "runs")]
 
 
 def settings(folder: Path) -> dict[str, str]:
@@ -69,7 +69,9 @@ def test_a_role_process_imports_only_what_it_needs() -> None:
 
 @pytest.mark.parametrize("words", [*NEEDS_KAFKA, *WRITING], ids=" ".join)
 def test_without_kafka_it_says_so_at_once(shell: Shell, tmp_path: Path, words: tuple[str, ...]) -> None:
+    begun = time.monotonic()
     done = shell.run(*words, folder=tmp_path, **settings(tmp_path))
+    assert time.monotonic() - begun < 15, "at once"
     assert done.code == 3
     assert done.out == ""
     assert "does not answer" in done.err

@@ -57,8 +57,9 @@ def create(
 def list_all(as_json: bool = JSON) -> None:
     """Show every campaign and when it is due next."""
     settings = load_settings()
+    campaigns = list_campaigns(read_table(settings, "campaigns"))  # it says at once if there is no Kafka
     fired = _fired(settings)
-    rows = [_row(one, fired) for one in list_campaigns(read_table(settings, "campaigns"))]
+    rows = [_row(one, fired) for one in campaigns]
     columns = ("campaign_id", "state", "cadence", "next", "targets", "ports", "zone", "started")
     print_rows("campaigns", columns, rows, as_json, "No campaign. See 'driftline campaign create --help'.")
 
