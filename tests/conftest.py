@@ -29,6 +29,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     return OneWorld(config, log)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for brokers comes first, so that at the end no worker is left with a minute's test while the others are idle."""
+    items.sort(key=lambda item: item.nodeid.startswith(("tests/unit/", "tests/property/", "tests/contract/")))
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap address of one real Kafka for the whole session, started when the first test asks for it.

@@ -79,11 +79,11 @@ def serving(server: socketserver.BaseServer) -> Iterator[None]:
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, int]]:
-    with socketserver.ThreadingUDPServer(("127.0.0.1", 0), Udp, bind_and_activate=False) as udp:
+    # A port that is free for TCP first: those are what other tests take. Of UDP ports hardly any is in use.
+    tcp = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tcp)
+    address = ("127.0.0.1", tcp.server_address[1])
+    with socketserver.ThreadingUDPServer(address, Udp) as udp:
         udp.daemon_threads = True
-        udp.server_bind()
-        address = ("127.0.0.1", udp.server_address[1])
-        tcp = socketserver.ThreadingTCPServer(address, Tcp)
         with serving(udp), serving(tcp):
             yield address
 
