@@ -65,7 +65,7 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, A
         return
     table = Table(title=title, title_justify="left", header_style="bold", expand=False)
     for column in columns:
-        table.add_column(Text(plain(column.replace("_", " "))), overflow="fold")
+        table.add_column(_heading(title, column), overflow="fold")
     for row in found:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
     console = out()
@@ -73,12 +73,12 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, A
         console.print(table)
     else:
         for number, row in enumerate(found, 1):
-            console.print(_record(f"{title} {number}".strip(), columns, row))
+            console.print(_record(title, number, columns, row), "")
 
 
 def fits(table: Table, console: Console) -> bool:
     """Whether the console is wide enough to break no word of the table, nor cut a cell to a ribbon."""
-    narrowest = sum(max(_narrowest(cell) for cell in column.cells) + 3 for column in table.columns) + 1
+    narrowest = sum(max(_narrowest(cell) for cell in (column.header, *column.cells)) + 3 for column in table.columns) + 1
     return narrowest <= console.width
 
 
@@ -87,14 +87,19 @@ def _narrowest(cell: object) -> int:
     return max(words, min(len(str(cell)) // MOST_LINES, WIDE_ENOUGH))
 
 
-def _record(title: str, columns: Sequence[str], row: Mapping[str, Any]) -> Table:
+def _heading(title: str, column: str) -> Text:
+    """A column's name in words; as it is where the table has no title, which is a query's answer: one may want to type it again."""
+    return Text(plain(column.replace("_", " ") if title else column))
+
+
+def _record(title: str, number: int, columns: Sequence[str], row: Mapping[str, Any]) -> Table:
     """A row for a narrow terminal: a column a line."""
-    grid = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    grid = Table(title=f"{title} {number}".strip(), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for column in columns:
         if _said(row.get(column)):
-            grid.add_row(plain(column.replace("_", " ")), _cell(column, row.get(column)))
+            grid.add_row(_heading(title, column), _cell(column, row.get(column)))
     return grid
 
 
@@ -138,7 +143,8 @@ def _said(value: object) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, float):
-        return f"{value:.1f}"
+        text = f"{value:.3f}".rstrip("0")
+        return f"{text}0" if text.endswith(".") else text
     if isinstance(value, list | tuple):
         return ", ".join(_said(one) for one in value)
     return str(value)

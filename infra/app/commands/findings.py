@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import typer
+from rich.padding import Padding
 
 from infra.app.commands.following import NONE, follow
 from infra.app.commands.queries import ask
@@ -20,6 +21,7 @@ from schemas.ids import content_id, decision_key
 
 app = typer.Typer(help="Risk-ranked findings: list, show, decide.", no_args_is_help=True)
 PLACES = 4
+SHOWN = ("places", "why", "action", "rationale", "rules", "cves", "owner", "explanation", "assignee", "decision", "comment", "evidence_ids")
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 REASON = typer.Option(..., "--reason", "-r", help="Why; kept with the finding.")
 FOR = typer.Option(None, "--for", help="Until when, e.g. 30d, 12h or 2027-01-31; without it, until someone says otherwise.")
@@ -69,26 +71,14 @@ def show(finding_id: str = typer.Argument(help="Its id, or the first characters 
     console.print(
         f"[{RANK_STYLES[str(row['rank'])]}] {row['rank']} {row['risk']:.0f} [/] [bold]{escape(str(row['title']))}[/]  ({row['status']})"
     )
-    for name in (
-        "places",
-        "why",
-        "action",
-        "rationale",
-        "rules",
-        "cves",
-        "owner",
-        "explanation",
-        "assignee",
-        "evidence_ids",
-    ):
-        value = row[name]
-        if value:
-            text = "\n  ".join(escape(str(one)) for one in value) if isinstance(value, list | tuple) else escape(str(value))
-            console.print(f"[bold]{name.replace('_', ' ')}[/]\n  {text}")
-    for name, said in (("decision", _decision(row)), ("comment", f"{row['comment']} ({row['comment_by']})" if row["comment"] else "")):
-        if said:
-            console.print(f"[bold]{name}[/]\n  {escape(said)}")
-    console.print(f"[dim]{row['finding_id']} revision {row['revision']}, first seen {row['first_seen']}, changed {row['changed_at']}[/]")
+    said = {**row, "decision": _decision(row), "comment": f"{row['comment']} ({row['comment_by']})" if row["comment"] else ""}
+    for name in SHOWN:
+        lines = said[name] if isinstance(said[name], list | tuple) else [said[name]]
+        if any(lines):
+            console.print(f"[bold]{name.replace('_', ' ')}[/]")
+            console.print(Padding("\n".join(escape(str(one)) for one in lines), (0, 0, 0, 2)))
+    first, changed = (f"{row[name]:%Y-%m-%d %H:%M:%S}Z" for name in ("first_seen", "changed_at"))
+    console.print(f"[dim]{row['finding_id']} revision {row['revision']}, first seen {first}, changed {changed}[/]")
 
 
 @app.command("accept")

@@ -18,7 +18,16 @@ from infra.core.trust import load_signers
 
 app = typer.Typer()
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
-COLUMNS = ("role", "state", "memory_mb", "cpu_percent", "in_per_s", "out_per_s", "lag", "restarts")
+COLUMNS = {
+    "role": "role",
+    "state": "state",
+    "memory_mb": "MB",
+    "cpu_percent": "CPU %",
+    "in_per_s": "in/s",
+    "out_per_s": "out/s",
+    "lag": "lag",
+    "restarts": "restarts",
+}
 
 
 @app.command()
@@ -56,7 +65,8 @@ def status(
     if as_json:
         print_json(document)
         return
-    print_rows("roles", COLUMNS, document.rows, False, "Nothing runs here. Start it with 'driftline up'.")
+    rows = [{shown: row[name] for name, shown in COLUMNS.items()} for row in document.rows]
+    print_rows("roles", tuple(COLUMNS.values()), rows, False, "Nothing runs here. Start it with 'driftline up'.")
     for row in document.rows:
         if row["last_error"]:
             tell(f"{row['role']}: {row['last_error']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -15,12 +16,18 @@ from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import load_settings
 
 app = typer.Typer()
+FORMAT = re.compile(r"\bFORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 
 @app.command()
 def query(sql: str = typer.Argument(help="One SELECT."), as_json: bool = JSON) -> None:
     """Ask ClickHouse, read only. Good first tables: open_now, worst_first, changed_today, not_looked_at_lately, refused, watermarks."""
+    if FORMAT.search(sql):
+        raise BadInput(
+            "This command chooses the format itself.",
+            "Leave FORMAT out; --json prints JSON. Other formats: curl, as in docs/data-engineer.md.",
+        )
     print_rows("", *ask(sql), as_json, "No rows.")
 
 

@@ -16,7 +16,7 @@ app = typer.Typer()
 AT_ONCE = 500
 ASK_SECONDS = 1.0
 REFUSALS_TOLD = 20
-COLUMNS = ("started_at", "cause", "campaign_id", "addresses", "ports", "units", "looked_at", "waiting", "refused", "run")
+COLUMNS = ("started_at", "cause", "campaign", "addresses", "looked_at", "refused", "run")
 NONE = "Nothing was ordered yet. Push targets with 'driftline targets push', or make a campaign."
 QUERY = """
 WITH ordered AS (SELECT * FROM runs FINAL WHERE {where} ORDER BY started_at DESC, run_id LIMIT {limit})
@@ -39,8 +39,14 @@ def runs(
     if as_json:
         print_json(rows)
         return
-    print_rows("runs", COLUMNS, [{**row, "run": str(row["run_id"])[:8]} for row in rows], False, NONE)
+    print_rows("runs", COLUMNS, [_short(row) for row in rows], False, NONE)
     _tell_refusals(rows)
+
+
+def _short(row: dict[str, object]) -> dict[str, object]:
+    """A run for a line of a table."""
+    looked_at = f"{row['looked_at']} of {count(int(str(row['units'])), 'unit')}"
+    return {**row, "campaign": row["campaign_id"], "looked_at": looked_at, "run": str(row["run_id"])[:8]}
 
 
 def wait_for_requests(request_ids: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from infra.app.demo.asking import QUERIES, Answers, Interrupted, expected
 from infra.app.demo.ground import Ground, choose_ground
 from infra.app.demo.telling import moves, show_changes, show_findings, show_rows
 from infra.app.doctor import port_checks
-from infra.app.output import count, err, out, print_json
+from infra.app.output import count, err, out, print_json, tell
 from infra.app.people import now, publisher, read_table, write
 from infra.app.supervisor import Supervisor
 from infra.clickhouse.client import connect
@@ -71,7 +71,7 @@ class Story:
         self._ground: Ground
         self._ground, self._ports, self._problems = choose_ground(folder)
         self._supervisor = Supervisor(settings, progress=self._step)
-        self._columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
+        self._columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
         self._progress = Progress(*self._columns, console=err(), transient=False)
         self._task: TaskID | None = None
         self._timings: dict[str, float] = {}
@@ -200,12 +200,12 @@ class Story:
             self._supervisor.watch()
             seen = answers.open_services()
             if missing := len(seen ^ truth):
-                self._step(f"scanned; looking a second time before {count(missing, 'service')} may be called closed or new")
+                self._step(f"looking again: {count(missing, 'change')} to confirm")
             return truth == seen
 
         if again:
             answers.until(confirmed, CONFIRM_SECONDS, "ClickHouse to show the lab as it is")
-        self._step("waiting until the findings no longer move")
+        self._step("waiting until the findings settle")
         answers.settled(60.0, quiet=5.0 if again else 2.5)
 
     def _compare(self, answers: Answers) -> dict[str, Any]:
@@ -216,12 +216,10 @@ class Story:
         for name, match in (("before", first), ("after", second)):
             equal = not match["missing"] and not match["extra"]
             word = "equal to" if equal else f"NOT equal to (missing {match['missing']}, extra {match['extra']})"
-            err().print(
-                f"{name} the change: {match['rows']} services in ClickHouse, {word} the {match['services']} of the network's own truth"
-            )
+            tell(f"{name} the change: {match['rows']} services in ClickHouse, {word} the {match['services']} of the network's own truth")
         folder = self._settings.data_dir
-        err().print(f"Took {time.monotonic() - self._begun:.0f} s. Kept in {folder}; run it again to go on from there.")
-        err().print(f"To ask more of it: DRIFTLINE_DATA_DIR={folder} driftline up, and in another terminal driftline query …", markup=False)
+        tell(f"Took {time.monotonic() - self._begun:.0f} s. Kept in {folder}; run it again to go on from there.")
+        tell(f"To ask more of it: DRIFTLINE_DATA_DIR={folder} driftline up, and in another terminal driftline query …")
 
     def _phase(self, name: str, work: Any) -> None:
         begun = time.monotonic()

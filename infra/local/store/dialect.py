@@ -187,7 +187,7 @@ def _parse_plain(text: bytes, verb: str, default_format: str) -> Statement:
 def check_reader(statement: Statement) -> None:
     """Refuse what a request without the writer's token may not run. Raises Rejected."""
     if statement.kind != "read":
-        raise Rejected(READONLY, f"{statement.verb} needs the writer's token: without it this endpoint only reads.", 403)
+        raise Rejected(READONLY, f"{statement.verb} begins no query that only reads, and others need the writer's token.", 403)
     for token in _tokens(statement.sql):
         if token.kind == "mark" and (token.text == b"$" or token.text >= b"\x80"):
             raise Rejected(SYNTAX_ERROR, "Without the writer's token only plain ASCII may stand outside quotes, and no heredoc.")
