@@ -31,6 +31,7 @@ from infra.kafka.client import connection, consumer_config, key_of, prefixed, va
 from infra.kafka.deadletters import Fuse, FuseBlown
 from infra.kafka.timestamps import recorded_at
 from schemas.codec import Codec, UndecodableError
+from schemas.topics import topic_named
 
 log = structlog.get_logger()
 UPKEEP_SECONDS, LAG_SECONDS, COMPARE_SECONDS = 1.0, 5.0, 15.0
@@ -162,7 +163,8 @@ class Pump:
             event = None if value is None else self._codec.decode(topic, value)
         except UndecodableError as error:
             self._letters.add(message, topic, error)
-            self._fuse.note(bad=True)
+            if not topic_named(topic).single:  # no row is made of those, so that junk there is no reason to stop
+                self._fuse.note(bad=True)
             self._meter.discarded("decode")
             return None
         self._fuse.note(bad=False)

@@ -78,7 +78,7 @@ def _data_folder(settings: Settings) -> Check:
     folder = settings.data_dir
     exists = folder.is_dir() and os.access(folder, os.W_OK)
     makeable = not folder.exists() and os.access(_nearest(folder), os.W_OK)
-    found = str(folder) if exists else f"{folder} is not there yet" if makeable else f"{folder} can't be written"
+    found = str(folder) if exists else f"{folder} will be made" if makeable else f"{folder} can't be written"
     return Check(
         "data folder", exists or makeable, found, "" if exists or makeable else "Set DRIFTLINE_DATA_DIR to a folder you may write."
     )

@@ -18,8 +18,9 @@ from rich.markup import escape as without_markup
 from rich.table import Table
 from rich.text import Text
 
-MOST_LINES, WIDE_ENOUGH = 8, 24
-"""A table is told as records where a cell would take more lines than this, in a column narrower than that."""
+MOST_LINES, WIDE_ENOUGH, LONG_WORD = 8, 24, 30
+"""A table is told as records where a cell would take more lines than the first, in a column narrower than the second, or a word be broken
+that is no longer than the third."""
 BARS = "▁▂▃▄▅▆▇█"
 RANK_STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "cyan", "info": "dim"}
 
@@ -65,7 +66,9 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, A
         return
     table = Table(title=title, title_justify="left", header_style="bold", expand=False)
     for column in columns:
-        table.add_column(_heading(title, column), overflow="fold")
+        cells = [_cell(column, row.get(column)) for row in found]
+        least = max(_narrowest(cell) for cell in (_heading(title, column), *cells))
+        table.add_column(_heading(title, column), overflow="fold", min_width=least)
     for row in found:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
     console = out()
@@ -73,18 +76,17 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, A
         console.print(table)
     else:
         for number, row in enumerate(found, 1):
-            console.print(_record(title, number, columns, row), "")
+            console.print(_record(title, f"{number} of {len(found)}", columns, row), "")
 
 
 def fits(table: Table, console: Console) -> bool:
     """Whether the console is wide enough to break no word of the table, nor cut a cell to a ribbon."""
-    narrowest = sum(max(_narrowest(cell) for cell in (column.header, *column.cells)) + 3 for column in table.columns) + 1
-    return narrowest <= console.width
+    return sum((column.min_width or 1) + 3 for column in table.columns) + 1 <= console.width
 
 
 def _narrowest(cell: object) -> int:
     words = max((len(word) for word in str(cell).split()), default=0)
-    return max(words, min(len(str(cell)) // MOST_LINES, WIDE_ENOUGH))
+    return max(1, min(words, LONG_WORD), min(len(str(cell)) // MOST_LINES, WIDE_ENOUGH))
 
 
 def _heading(title: str, column: str) -> Text:
@@ -92,14 +94,20 @@ def _heading(title: str, column: str) -> Text:
     return Text(plain(column.replace("_", " ") if title else column))
 
 
-def _record(title: str, number: int, columns: Sequence[str], row: Mapping[str, Any]) -> Table:
+def _record(title: str, number: str, columns: Sequence[str], row: Mapping[str, Any]) -> Table:
     """A row for a narrow terminal: a column a line."""
-    grid = Table(title=f"{title} {number}".strip(), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    grid = Table(
+        title=f"{title} {number}" if title else f"row {number}",
+        title_justify="left",
+        title_style="bold",
+        show_header=False,
+        box=None,
+        pad_edge=False,
+    )
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for column in columns:
-        if _said(row.get(column)):
-            grid.add_row(_heading(title, column), _cell(column, row.get(column)))
+        grid.add_row(_heading(title, column), _cell(column, row.get(column)))
     return grid
 
 
@@ -145,6 +153,8 @@ def _said(value: object) -> str:
     if isinstance(value, float):
         text = f"{value:.3f}".rstrip("0")
         return f"{text}0" if text.endswith(".") else text
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_said(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_said(one) for one in value)
     return str(value)

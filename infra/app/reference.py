@@ -47,10 +47,11 @@ TABLE_NOTES = {
     "open_now": "Every service that is open or suspected to have closed.",
     "changed_today": "Changes of the last 24 hours, latest first.",
     "worst_first": "Open findings, highest risk first.",
+    "stopped": "Units of the last day that ended before all of them was looked at, and why; an absent finding there means nothing.",
     "not_looked_at_lately": "Subnets by the time of their last look, oldest first, recall and loss of that look (null: nothing answered).",
     "refused": "Targets that were not planned, with the reason, latest first.",
     "watermarks": "Up to when the rows of each topic are complete.",
-    "in_work": "What was ordered in the last day and is not looked at yet: until it is empty, an absent finding means nothing.",
+    "in_work": "What was ordered in the last day and has not ended yet: until it is empty, an absent finding means nothing.",
 }
 
 

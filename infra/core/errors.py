@@ -48,6 +48,10 @@ class UnreadableState(DriftlineError):
         )
 
 
+class DamagedState(DriftlineError):
+    """The local state can't be read. It is only a cache: it is thrown away and made anew from its topic at the next start."""
+
+
 class Backpressure(Exception):
     """The next stage can't take more now: keep the record, keep polling, try again after `retry_after` seconds."""
 

@@ -228,8 +228,9 @@ def read_whole(
 
 
 def read_table(settings: Settings, topic: str, codec: Codec | None = None) -> dict[str, Event]:
-    """The latest event of each key of a compacted topic. Records that can't be decoded are left out, with a warning."""
+    """The latest event of each key of a compacted topic. Records that can't be decoded are left out, with one warning for all."""
     found: dict[str, Event] = {}
+    bad: list[str] = []
     decoder = codec or Codec()
 
     def take(message: Message) -> None:
@@ -240,7 +241,9 @@ def read_table(settings: Settings, topic: str, codec: Codec | None = None) -> di
         try:
             found[key_of(message)] = decoder.decode(topic, value)
         except ValueError as error:
-            log.warning("undecodable_record", topic=topic, offset=message.offset(), reason=str(error))
+            bad.append(f"offset {message.offset()}: {error}")
 
     read_whole(settings, topic, take)
+    if bad:
+        log.warning("undecodable_records", topic=topic, count=len(bad), first=bad[0])
     return found

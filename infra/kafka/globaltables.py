@@ -18,6 +18,8 @@ from schemas.codec import Codec, UndecodableError
 from schemas.events.base import Event
 
 log = structlog.get_logger()
+HISTORIES = frozenset({"grants"})
+"""Of these the table holds every record of the log, under `key|offset`: the last of a key may be forged, and another be believed."""
 QUICK_MS, PATIENT_MS = 20, 10_000
 """How long a fetch waits for a record: hardly, while tables are read whole; long afterwards, since each empty answer costs."""
 
@@ -156,7 +158,10 @@ class GlobalTables:
         record = table.entries[key] = Record(topic, 0, offset, recorded_at(message), key, event)
         if topic in self._inputs:
             table.log.append(record)
-        if event is None:
+        if topic in HISTORIES:
+            if event is not None:
+                table.live[f"{key}|{offset}"] = event
+        elif event is None:
             table.live.pop(key, None)
         else:
             table.live[key] = event

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from infra.core.errors import DriftlineError
+from infra.core.errors import DamagedState, DriftlineError
 from infra.core.ports import StepPlan
 from infra.core.settings import Settings
 from infra.kafka.client import consumer_config, patiently, prefixed, value_of
@@ -56,7 +56,14 @@ class Partitions:
             # Stable offsets: a predecessor's open transaction has ended.
             for place in patiently(lambda: self._consumer.committed(arrived, 10.0)):
                 self._stable[place.topic, place.partition] = place.offset
-            self._replay(numbers)
+            try:
+                self._replay(numbers)
+            except DamagedState as error:
+                if self._owned:
+                    raise  # of those, too, the store holds what is not in the topic's order of these
+                log.warning("state_damaged", role=self._plan.role, reason=error.message)
+                self._store = None
+                self._replay(numbers)
         self._owned.update({number: PartitionState(self._store, number) for number in numbers})
         self._consumer.resume(arrived)
         log.info("partitions_ready", role=self._plan.role, partitions=numbers)

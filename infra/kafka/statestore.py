@@ -14,10 +14,11 @@ from pathlib import Path
 import structlog
 from rocksdict import Options, Rdict, WriteBatch
 
-from infra.core.errors import MissingPrerequisite
+from infra.core.errors import DamagedState, MissingPrerequisite
 
 log = structlog.get_logger()
 OFFSET = b"\0offset|"
+LOCKED, NO_SPACE = "lock file", "No space left"
 
 
 class StateStore:
@@ -27,9 +28,11 @@ class StateStore:
         """Open the store; one that belongs to another cluster is thrown away, since it is only a cache."""
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / "cluster"
+        self._folder, self._damage = folder, folder / "damaged"
         if mark.exists() and mark.read_text() != cluster:
-            log.warning("state_of_another_cluster_discarded", folder=str(folder))
-            shutil.rmtree(folder / "rocks", ignore_errors=True)
+            self._discard("it is of another cluster")
+        elif self._damage.exists():
+            self._discard(self._damage.read_text())
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_write_buffer_size(8 << 20)
@@ -39,27 +42,34 @@ class StateStore:
         try:
             self._rocks = Rdict(str(folder / "rocks"), options)
         except Exception as error:
-            raise MissingPrerequisite(
-                f"The state in {folder} can't be opened ({error}).",
-                "Is another worker with the same slot running? Give each its DRIFTLINE_SLOT.",
-            ) from error
+            if LOCKED in str(error):
+                raise MissingPrerequisite(
+                    f"The state in {folder} is in use ({error}).",
+                    "Is another worker with the same slot running? Give each its DRIFTLINE_SLOT.",
+                ) from error
+            self._discard(str(error))
+            self._rocks = Rdict(str(folder / "rocks"), options)
         mark.write_text(cluster)
 
     def offset(self, partition: int) -> int:
         """The next changelog offset to replay from."""
-        value = self._rocks.get(OFFSET + _prefix(partition))
+        value = self._read(OFFSET + _prefix(partition))
         return int.from_bytes(value, "big") if value else 0
 
     def get(self, partition: int, key: str) -> bytes | None:
         """The value of a key, or None."""
-        value: bytes | None = self._rocks.get(_prefix(partition) + key.encode())
-        return value
+        return self._read(_prefix(partition) + key.encode())
 
     def scan(self, partition: int, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Keys with this prefix and their values, in the order of the keys."""
         start = _prefix(partition) + prefix.encode()
         strip = len(_prefix(partition))
-        for key, value in self._rocks.items(from_key=start):
+        entries = iter(self._rocks.items(from_key=start))
+        while True:
+            try:
+                key, value = next(entries, (b"", b""))
+            except Exception as error:
+                raise self._damaged(error) from error
             if not key.startswith(start):
                 return
             yield key[strip:].decode(), value
@@ -74,7 +84,10 @@ class StateStore:
             else:
                 batch.put(full, value)
         batch.put(OFFSET + _prefix(partition), offset.to_bytes(8, "big"))
-        self._rocks.write(batch)
+        try:
+            self._rocks.write(batch)
+        except Exception as error:
+            raise self._damaged(error) from error
 
     def wipe(self, partition: int) -> None:
         """Forget a partition, because its changelog no longer holds what this store stood for."""
@@ -87,6 +100,25 @@ class StateStore:
     def close(self) -> None:
         """Close the store; its lock goes."""
         self._rocks.close()
+
+    def _read(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._rocks.get(key)
+        except Exception as error:
+            raise self._damaged(error) from error
+        return value
+
+    def _damaged(self, reason: Exception) -> DamagedState:
+        """Close the store and note that it is to be thrown away; a full disk is no damage, and throws nothing away."""
+        self._rocks.close()
+        if NO_SPACE not in str(reason):
+            self._damage.write_text(str(reason))
+        return DamagedState(f"The state in {self._folder} can't be used ({reason}).", "It is made anew from its topic at the next start.")
+
+    def _discard(self, reason: str) -> None:
+        log.warning("state_discarded", folder=str(self._folder), reason=reason, effect="it is made anew from its topic")
+        shutil.rmtree(self._folder / "rocks", ignore_errors=True)
+        self._damage.unlink(missing_ok=True)
 
 
 def _prefix(partition: int) -> bytes:

@@ -19,7 +19,7 @@ from schemas.events.base import Transport
 from schemas.events.observations import HostObservation, SweepResult
 from schemas.events.operations import Tick
 from schemas.events.targets import Cause, TargetRequest
-from schemas.ids import asset_key, content_id, subnet_key
+from schemas.ids import SUBNET_BITS, asset_key, content_id, subnet_key
 from schemas.portset import ranges, show_ports
 
 SCAN_MINUTES = 60
@@ -120,6 +120,8 @@ def _check(addresses: Iterable[str], subnet: str) -> None:
     """An address outside its subnet would be kept in a partition that is not its own."""
     try:
         network = _network(subnet)
+        if network.prefixlen != SUBNET_BITS[network.version]:
+            raise Poison(f"{subnet} is no subnet: those are /{SUBNET_BITS[4]}, and /{SUBNET_BITS[6]} of IPv6")
         for address in addresses:
             parsed = ipaddress.ip_address(address)
             if parsed not in network or str(parsed) != address:

@@ -69,7 +69,7 @@ def create_grant(form: GrantForm, key: SigningKey, desk: Desk, now: datetime, *,
     grant_id = form.grant_id or "grant-" + content_id("grant", *form.networks, now.isoformat())[:8]
     before = desk.grants.get(grant_id)
     if before is not None and not amend:
-        raise BadInput(f"There is a grant '{grant_id}' already.", "Choose another id, or replace it with --amend.")
+        raise BadInput(f"There is a grant '{grant_id}' already.", f"Choose another id, or replace it: --id {grant_id} --amend.")
     try:
         grant = Grant(
             grant_id=grant_id,

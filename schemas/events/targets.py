@@ -65,7 +65,7 @@ class TargetRequest(Event):
     Empty `probes` means the default ones. `not_before` delays the look (a confirmation needs some time between two votes).
     """
 
-    request_id: str = Field(min_length=1, max_length=128)
+    request_id: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")
     zone: str = "default"
     targets: tuple[str, ...] = Field(min_length=1, max_length=10_000)
     ports: str | None = None

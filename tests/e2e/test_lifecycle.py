@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,34 @@ def test_the_inventory_moves_owner_and_risk_without_a_look(world: World, tmp_pat
 
 def test_a_push_can_wait_until_all_was_looked_at(world: World) -> None:
     pipeline, target = world.pipeline, world.lab.plan.address4(5)
-    told = pipeline.cli("targets", "push", target, "203.0.113.9", "--ports", "6379", "--id", "patient", "--wait").stderr
+    told = pipeline.cli("targets", "push", target, "203.0.113.9", "--ports", "6379", "--id", "patient", "--wait", code=4).stderr
     assert "refused: 203.0.113.9: it is in no network of any grant of zone default" in told
     assert "1 unit looked at." in told
     (run,) = [one for one in pipeline.json("runs", "--limit", "1000") if one["request_id"] == content_id("push", "patient", 0)]
     assert (run["units"], run["looked_at"], run["waiting"], run["refused"]) == (1, 1, 0, 1)
     assert "203.0.113.9" in pipeline.cli("runs").stderr
+    said = json.loads(pipeline.cli("targets", "push", target, "--ports", "6379", "--wait", "--json").stdout)
+    assert (said["accepted"], said["looked_at"], said["stopped"], said["refused"]) == (1, 1, 0, [])
+
+
+def test_what_is_frozen_does_not_count_as_looked_at(world: World) -> None:
+    pipeline, target = world.pipeline, world.lab.plan.address4(5)
+    pipeline.cli("freeze", f"{target}/32")
+    try:
+        told = pipeline.cli("targets", "push", target, "--ports", "6379", "--wait", code=4).stderr
+    finally:
+        pipeline.cli("resume", f"{target}/32")
+    assert "0 units looked at, 1 stopped before the end (frozen)." in told
+    assert "ended early (frozen" in pipeline.cli("findings", "list").stderr
+    assert pipeline.rows("SELECT stopped_reason FROM stopped WHERE stopped_reason = 'frozen'")
+    pipeline.cli("targets", "push", target, "--ports", "6379", "--wait")
+
+
+def test_a_decision_needs_a_reason_and_a_time_to_come(world: World) -> None:
+    pipeline, finding = world.pipeline, world.finding("tls-outdated")["finding_id"]
+    assert "without a reason" in pipeline.cli("findings", "accept", finding, "--reason", " ", code=2).stderr
+    assert "is over already" in pipeline.cli("findings", "accept", finding, "--reason", "x", "--for", "2020-01-01", code=2).stderr
+    assert state(pipeline, finding)["status"] == "open"
 
 
 def test_a_paused_campaign_rests_while_another_goes_on(world: World) -> None:

@@ -142,6 +142,18 @@ def test_mostly_bad_records_blow_the_fuse(kafka: str, store: RunningStore) -> No
     assert len(dead_letters(settings, "changes")) == 80
 
 
+def test_junk_in_a_table_of_which_no_row_is_made_stops_nothing(kafka: str, store: RunningStore) -> None:
+    settings = archiver_settings(kafka, store, "junk")
+    producer = Producer(producer_config(settings))
+    for _ in range(300):
+        producer.produce(prefixed(settings, "grants"), b"rubbish", b"k", 0)
+    producer.flush()
+    with archiving(settings):
+        until(lambda: len(dead_letters(settings, "grants")) == 300, "the letters")
+        publish(settings, ("probes", "k", seen(1)))
+        until(lambda: len(rows(store, "observations")) > 0, "a row after it")
+
+
 def test_mostly_refused_rows_blow_the_fuse_too(kafka: str, store: RunningStore) -> None:
     settings = archiver_settings(kafka, store, "fuse-rows")
     publish(settings, *(("probes", "k", seen(number, address="no-address")) for number in range(120)))

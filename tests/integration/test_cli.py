@@ -26,7 +26,7 @@ from schemas.events.base import Event
 from schemas.events.findings import Finding
 from schemas.events.grants import Command, CommandKind, Grant
 from schemas.events.operations import AuditRecord
-from schemas.events.targets import TargetRequest
+from schemas.events.targets import CadenceKind, Campaign, TargetRequest
 from schemas.examples import EXAMPLES
 from tests.shell import Done, Shell, running_shell
 
@@ -211,3 +211,17 @@ class _killed_after:  # noqa: N801  reads as a phrase
     def __exit__(self, *_: object) -> None:
         with suppress(RuntimeError):
             self._timer.cancel()
+
+
+def test_a_campaign_with_a_rhythm_that_is_none_is_marked_and_hides_no_other(desk: Desk) -> None:
+    desk("campaign", "create", "good", "--target", "198.18.0.0/24", "--every", "60")
+    (good,) = (one for one in desk.events("campaigns") if isinstance(one, Campaign))
+    for number, cron in enumerate(("* * * * * * * banana", None)):
+        name = f"bad{number}"
+        cadence = good.cadence.model_copy(update={"kind": CadenceKind.CRON, "cron": cron, "every_seconds": None})
+        desk.publish("campaigns", name, good.model_copy(update={"campaign_id": name, "cadence": cadence}))
+    rows = {row["campaign_id"]: row for row in json.loads(desk("campaign", "list", "--json").out)}
+    assert set(rows) == {"good", "bad0", "bad1"}
+    assert str(rows["bad0"]["next"]).startswith("never: ")
+    assert str(rows["bad1"]["next"]).startswith("never: ")
+    assert "never" in desk("campaign", "show", "bad0").out

@@ -142,6 +142,30 @@ def test_state_comes_back_from_the_changelog_when_the_disk_is_gone(settings: Set
     assert counts(settings) == [(partition, count) for partition in range(3) for count in range(1, 21)]
 
 
+@pytest.mark.parametrize("damage", ["bytes", "cut", "manifest", "gone"])
+def test_a_damaged_state_is_thrown_away_and_made_anew(settings: Settings, damage: str) -> None:
+    push(settings, 30)
+    with Running(settings):
+        until(lambda: len(counts(settings)) == 30)
+    rocks = settings.data_dir / "state" / f"{settings.kafka.prefix}correlator-0" / "rocks"
+    tables = sorted(rocks.glob("*.sst")) or sorted(rocks.glob("*.log"))
+    if damage == "manifest":
+        (rocks / "CURRENT").write_bytes(b"")
+    for table in tables:
+        data = table.read_bytes()
+        if damage == "bytes":
+            table.write_bytes(bytes(255 - one for one in data))
+        elif damage == "cut":
+            table.write_bytes(data[: len(data) // 3])
+        elif damage == "gone":
+            table.unlink()
+    push(settings, 30)
+    with Running(settings) as running:
+        until(lambda: len(counts(settings)) == 60 or running.error is not None)
+    assert running.error is None
+    assert counts(settings) == [(partition, count) for partition in range(3) for count in range(1, 21)]
+
+
 def test_poison_goes_to_the_dlq_and_leaves_no_trace_in_the_state(settings: Settings) -> None:
     publisher = Publisher(settings, Codec())
     publisher.publish("ticks", "0", Tick(partition=0, minute=datetime(1999, 1, 1, tzinfo=UTC)), partition=0)

@@ -164,6 +164,28 @@ def wait_until_planned(settings: Settings, name: str, units: int) -> None:
         attempt += 1
 
 
+@pytest.mark.parametrize("forged", ["tombstone", "another signer", "junk", "an old revision"])
+def test_what_others_write_over_a_grant_takes_nothing_from_a_planner_that_starts(settings: Settings, forged: str) -> None:
+    issue(settings)
+    publisher = Publisher(settings, Codec())
+    ((_, grant),) = events(settings, "grants")
+    assert isinstance(grant, Grant)
+    if forged == "tombstone":
+        publisher.publish("grants", "lab", None)
+    elif forged == "another signer":
+        publisher.publish("grants", "lab", grant.model_copy(update={"revision": 9, "signer": "mallory"}))
+    elif forged == "an old revision":
+        publisher.publish("grants", "lab", grant.model_copy(update={"revision": 0, "revoked": True}))
+    else:
+        producer = Producer(producer_config(settings))
+        producer.produce(f"{settings.kafka.prefix}grants", b"junk", b"lab", 0)
+        producer.flush()
+    publisher.flush()
+    with running(settings):
+        push(settings, "r1", "198.18.0.7")
+        assert (run_of(settings, "r1").units, run_of(settings, "r1").refused) == (1, ())
+
+
 def test_the_same_request_twice_has_the_same_ids(settings: Settings) -> None:
     issue(settings)
     with running(settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from infra.core.errors import Poison
 from infra.core.settings import DifferSettings
 from schemas.events.assets import AssetChange, ServiceStatus
 from schemas.events.observations import SweepResult
@@ -185,3 +186,9 @@ def test_the_numbers_are_settings() -> None:
     bench = Bench(DifferSettings(closed_votes=1, silent_votes=1, spacing_seconds=0))
     bench.feed(sweep("u1", 10, {HOST: [22]}), observation("u1", 11, service(22)))
     assert kinds(bench.feed(sweep("u2", 30))) == ["service_closed:22", "host_down"]
+
+
+@pytest.mark.parametrize("subnet", ["198.18.0.0/16", "198.18.1.0/25"])
+def test_a_look_at_what_is_no_subnet_is_bad(subnet: str) -> None:
+    with pytest.raises(Poison, match="is no subnet"):
+        Bench().feed(sweep("u1", 10, {HOST: (22,)}).model_copy(update={"subnet": subnet}))

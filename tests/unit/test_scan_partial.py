@@ -94,6 +94,14 @@ def test_a_unit_reads_back_from_its_record() -> None:
     assert read_unit(codec, "default", codec.encode("work.default", unit), unit.planned_at) == unit
 
 
+@pytest.mark.parametrize("subnet", ["198.18.0.0/16", "198.18.1.0/25", "198.18.2.0/24", "nonsense"])
+def test_a_unit_of_a_subnet_that_is_not_its_addresses_own_is_refused(subnet: str) -> None:
+    unit, codec = make_unit(1), Codec()
+    forged = unit.model_copy(update={"subnet": subnet})
+    with pytest.raises(Poison, match="is not in the unit's subnet"):
+        read_unit(codec, "default", codec.encode("work.default", forged), unit.planned_at)
+
+
 def test_a_unit_that_would_hold_up_all_behind_it_is_refused() -> None:
     unit, codec = make_unit(1), Codec()
     soon = unit.model_copy(update={"not_before": unit.planned_at + timedelta(minutes=2)})

@@ -116,6 +116,9 @@ def _fired(settings: Settings) -> dict[str, Fired]:
 
 def _row(one: Campaign, fired: Mapping[str, Fired]) -> dict[str, Any]:
     cadence = one.cadence
-    due = next_slot(one, fired.get(one.campaign_id), now())
+    try:
+        due: object = next_slot(one, fired.get(one.campaign_id), now())
+    except ValueError as error:
+        due = f"never: {error}"
     said = cadence.cron or (f"every {cadence.every_seconds} s" if cadence.every_seconds else cadence.kind.value)
     return {**one.model_dump(mode="json"), "cadence": said, "next": due}

@@ -20,13 +20,13 @@ JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 @app.command("list")
 def list_letters(
-    topic: str = typer.Argument(None, help="Only this topic's."),
+    topic: str = typer.Argument(None, help="Only this topic's, e.g. targets."),
     limit: int = typer.Option(1000, "--limit", min=1, help="The newest so many."),
     as_json: bool = JSON,
 ) -> None:
     """Show dead letters, the newest first. Each says where it came from and why it was set aside."""
     rows = []
-    for letter in dead_letters(_settings(), topic, limit):
+    for letter in dead_letters(_settings(), topic and _plain(topic), limit):
         row = asdict(letter)
         row["value"] = base64.b64encode(letter.value).decode()
         rows.append(row)
@@ -36,6 +36,7 @@ def list_letters(
 @app.command("show")
 def show(reference: str = typer.Argument(help="topic:partition:offset, as 'list' prints it."), as_json: bool = JSON) -> None:
     """Show one dead letter whole. Its value is shown as text if it is one, else its bytes in hexadecimal."""
+    reference = _plain(reference)
     topic = reference.split(":")[0]
     letter = next((one for one in dead_letters(_settings(), topic, MOST) if one.reference == reference), None)
     if letter is None:
@@ -49,7 +50,12 @@ def replay_letters(
     limit: int = typer.Option(1000, "--limit", min=1, help="At most so many."),
 ) -> None:
     """Put dead letters back on their topic, each once. Those that are still bad come back to the DLQ."""
-    tell(f"{count(replay(_settings(), topic, limit), 'record')} went back to {topic}.")
+    tell(f"{count(replay(_settings(), _plain(topic), limit), 'record')} went back to {topic}.")
+
+
+def _plain(name: str) -> str:
+    """`dlq.targets` is the queue of `targets`; people say either."""
+    return name.removeprefix("dlq.")
 
 
 def _legible(value: bytes) -> str:

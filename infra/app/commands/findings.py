@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -38,19 +39,21 @@ def list_findings(
         follow(load_settings(), everything, as_json)
         return
     where = "" if everything else "WHERE status = 'open'"
-    columns = "rank, risk, title, places, status, owner, assignee, first_seen, finding_id"
-    _, rows = ask(f"SELECT {columns} FROM findings FINAL {where} ORDER BY risk DESC, title")  # noqa: S608  fixed text
+    _, rows = ask(f"SELECT * FROM findings FINAL {where} ORDER BY risk DESC, title, finding_id")  # noqa: S608  fixed text
     if as_json:
         print_json(rows)
     else:
         shown = ["rank", "risk", "title", "places", *(["status"] if everything else []), *_filled(rows, "owner", "assignee"), "id"]
         print_rows("findings", shown, [_short(row) for row in rows], False, NONE)
     _, (waiting, *_) = ask("SELECT toUInt32(sum(waiting)) AS units, toUInt32(count()) AS runs FROM in_work")
-    if units := int(str(waiting["units"])):
-        tell(f"{count(units, 'unit')} of {count(int(str(waiting['runs'])), 'run')} not looked at yet: see the view in_work.")
+    if waiting["units"]:
+        tell(f"{count(waiting['units'], 'unit')} of {count(waiting['runs'], 'run')} not looked at yet: see 'driftline runs'.")
+    _, (stopped, *_) = ask("SELECT toUInt32(count()) AS units, arrayStringConcat(groupUniqArray(stopped_reason), '; ') AS why FROM stopped")
+    if stopped["units"]:
+        tell(f"{count(stopped['units'], 'unit')} of the last day ended early ({stopped['why']}): see the view 'stopped'.")
 
 
-def _filled(rows: list[dict[str, object]], *columns: str) -> list[str]:
+def _filled(rows: list[dict[str, Any]], *columns: str) -> list[str]:
     return [name for name in columns if any(row[name] for row in rows)]
 
 
@@ -124,6 +127,8 @@ def reopen(finding_id: str, reason: str = REASON) -> None:
 
 
 def _decide(finding_id: str, kind: DecisionKind, reason: str, span: str | None = None, assignee: str = "") -> None:
+    if not reason.strip() and kind is not DecisionKind.ASSIGN:
+        raise BadInput("A decision without a reason helps nobody.", "Say why; it is kept with the finding.")
     row = _find(finding_id)
     whole, at = str(row["finding_id"]), now()
     decision = Decision(
@@ -132,13 +137,20 @@ def _decide(finding_id: str, kind: DecisionKind, reason: str, span: str | None =
         kind=kind,
         reason=reason,
         assignee=assignee,
-        expires_at=parse_expiry(span, at) if span else None,
+        expires_at=_until(span, at),
         decided_by=local_actor().name,
         decided_at=at,
     )
     with publisher(load_settings()) as outlet:
         write(outlet, "decisions", decision_key(decision), decision, f"finding.{kind.value}", reason)
     tell(f"{kind.value.replace('_', ' ')}: {row['title']}")
+
+
+def _until(span: str | None, at: datetime) -> datetime | None:
+    moment = parse_expiry(span, at) if span else None
+    if moment is not None and moment <= at:
+        raise BadInput(f"'{span}' is over already.", "Name a time to come, e.g. 30d.")
+    return moment
 
 
 def _decision(row: dict[str, Any]) -> str:
@@ -152,7 +164,7 @@ def _decision(row: dict[str, Any]) -> str:
 def _find(finding_id: str) -> dict[str, Any]:
     if not re.fullmatch(r"[0-9a-f]{4,32}", finding_id):
         raise BadInput(
-            f"'{finding_id}' is not a finding's id.", "Give at least 4 of its hexadecimal digits; see 'driftline findings list --json'."
+            f"'{finding_id}' is not a finding's id.", "Give at least 4 of its hexadecimal digits; see 'driftline findings list --all'."
         )
     _, rows = ask(f"SELECT * FROM findings FINAL WHERE startsWith(finding_id, '{finding_id}') LIMIT 2")  # noqa: S608  checked above
     if len(rows) != 1:

@@ -131,19 +131,22 @@ def all_grants(settings: Settings, signers: tuple[TrustedSigner, ...]) -> dict[s
     """
     require_kafka(settings)
     codec, book, latest = codec_for(settings), GrantBook(signers), dict[str, Grant]()
+    bad: list[str] = []
 
     def take(message: Message) -> None:
         value = value_of(message)
         try:
             event = None if value is None else codec.decode("grants", value)
         except UndecodableError as error:
-            log.warning("undecodable_record", topic="grants", offset=message.offset(), reason=str(error))
+            bad.append(f"offset {message.offset()}: {error}")
             return
         if isinstance(event, Grant):
             latest[event.grant_id] = event
             book.learn(event)
 
     read_whole(settings, "grants", take)
+    if bad:
+        log.warning("undecodable_records", topic="grants", count=len(bad), first=bad[0])
     return latest | {name: known.grant for name, known in book.known.items()}
 
 

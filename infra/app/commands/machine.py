@@ -63,7 +63,9 @@ def config(changed: bool = typer.Option(False, "--changed", help="Only what diff
                     "changed": "yes" if differs else "",
                 }
             )
-    print_rows("settings", ("setting", "environment", "value", "changed"), rows, as_json, "Everything is at its default.")
+    print_rows("settings", ("setting", "value", "changed"), rows, as_json, "Everything is at its default.")
+    if rows and not as_json:
+        tell("In the environment: kafka.prefix is DRIFTLINE_KAFKA__PREFIX, and so on.")
 
 
 def _text(value: object) -> str | list[str]:

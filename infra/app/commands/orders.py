@@ -44,15 +44,15 @@ def resume(networks: list[str] = NETWORKS) -> None:
     frozen = _frozen(settings)
     if unknown := sorted(wanted - frozen):
         raise BadInput(f"{', '.join(unknown)} is not frozen as such.", f"Frozen: {', '.join(sorted(frozen)) or 'nothing'}.")
-    left = _tell_scanners(settings, frozen - wanted if wanted else set())
+    left = _tell_scanners(settings, frozen - wanted if wanted else set(), f"resumed {', '.join(sorted(wanted)) or 'all'}; ")
     tell(f"Scanners go on. Still frozen: {', '.join(sorted(left)) or 'nothing'}.")
 
 
-def _tell_scanners(settings: Settings, networks: set[str]) -> set[str]:
+def _tell_scanners(settings: Settings, networks: set[str], detail: str = "") -> set[str]:
     kind = CommandKind.FREEZE if networks else CommandKind.RESUME
     command = Command(agent_id=ALL, kind=kind, networks=tuple(sorted(networks)), issued_by=local_actor().name, issued_at=now())
     with publisher(settings) as outlet:
-        write(outlet, "commands", ALL, command, f"scanners.{kind.value}", ", ".join(command.networks))
+        write(outlet, "commands", ALL, command, f"scanners.{kind.value}", f"{detail}frozen: {', '.join(command.networks) or 'nothing'}")
     return networks
 
 

@@ -46,13 +46,14 @@ def up() -> None:
         if not stop.is_set():
             store = f"127.0.0.1:{settings.store.port}" if settings.clickhouse.dsn is None else "as DRIFTLINE_CLICKHOUSE__DSN says"
             tell(f"Driftline runs. Data: {settings.data_dir}  Kafka: {settings.bootstrap}  ClickHouse: {store}")
-            keys = "" if load_signers(settings) else "'driftline grant keygen' (nobody may sign grants yet), "
+            keys = "" if load_signers(settings) else "'driftline grant keygen --network …' (nobody may sign grants yet), "
             tell(f"Next, in another terminal: {keys}'driftline grant create', 'driftline targets push', 'driftline findings list'.")
             tell("Ctrl-C stops it.")
         while not stop.wait(0.5):
             supervisor.watch()
     finally:
         supervisor.stop()
+        tell("Stopped.")
 
 
 @app.command()
@@ -61,12 +62,14 @@ def status(
     as_json: bool = JSON,
 ) -> None:
     """Show roles, lag, rates, memory, CPU and last errors. --json also gives pids and counts."""
-    document = pipeline_status(load_settings(), seconds)
+    settings = load_settings()
+    document = pipeline_status(settings, seconds)
     if as_json:
         print_json(document)
         return
     rows = [{shown: row[name] for name, shown in COLUMNS.items()} for row in document.rows]
-    print_rows("roles", tuple(COLUMNS.values()), rows, False, "Nothing runs here. Start it with 'driftline up'.")
+    nothing = f"Nothing runs with the data folder {settings.data_dir}. Start it with 'driftline up'."
+    print_rows("roles", tuple(COLUMNS.values()), rows, False, nothing)
     for row in document.rows:
         if row["last_error"]:
             tell(f"{row['role']}: {row['last_error']}")

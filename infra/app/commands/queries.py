@@ -6,29 +6,36 @@ import logging
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
-from infra.app.output import print_rows
+from infra.app.output import print_rows, tell
 from infra.clickhouse.client import connect
 from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import load_settings
 
 app = typer.Typer()
 FORMAT = re.compile(r"\bFORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)
+MOST_SHOWN = 1000
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 
 @app.command()
 def query(sql: str = typer.Argument(help="One SELECT."), as_json: bool = JSON) -> None:
     """Ask ClickHouse, read only. Good first tables: open_now, worst_first, changed_today, not_looked_at_lately, refused, watermarks."""
+    if not sql.strip():
+        raise BadInput("The query is empty.", "Give one, e.g. 'SELECT * FROM worst_first'.")
     if FORMAT.search(sql):
         raise BadInput(
             "This command chooses the format itself.",
             "Leave FORMAT out; --json prints JSON. Other formats: curl, as in docs/data-engineer.md.",
         )
-    print_rows("", *ask(sql), as_json, "No rows.")
+    columns, rows = ask(sql)
+    print_rows("", columns, rows if as_json else rows[:MOST_SHOWN], as_json, "No rows.")
+    if not as_json and len(rows) > MOST_SHOWN:
+        tell(f"{len(rows) - MOST_SHOWN} more rows; --json prints all of them.")
 
 
 @app.command()
@@ -41,7 +48,7 @@ def agents(as_json: bool = JSON) -> None:
     print_rows("agents", columns, rows, as_json, "No scanner has told of itself yet. Start one with 'driftline up'.")
 
 
-def ask(sql: str) -> tuple[tuple[str, ...], list[dict[str, object]]]:
+def ask(sql: str) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     """Column names and rows of a query. Raises BadInput with ClickHouse's own words when it refuses the query.
 
     Raises MissingPrerequisite when it does not answer.
@@ -54,7 +61,9 @@ def ask(sql: str) -> tuple[tuple[str, ...], list[dict[str, object]]]:
     except DatabaseError as error:
         if error.code is None:  # no word of ClickHouse's: it went away
             raise MissingPrerequisite(f"ClickHouse stopped answering: {_first_line(error)}", "See 'driftline status'.") from None
-        raise BadInput(f"ClickHouse refused the query: {_first_line(error)}", "It takes one SELECT.") from None
+        raise BadInput(
+            f"ClickHouse refused the query: {_first_line(error)}", "It takes one query that reads: SELECT, SHOW, DESCRIBE, EXPLAIN."
+        ) from None
     except (ClickHouseError, OSError) as error:
         raise MissingPrerequisite(f"ClickHouse did not answer the query: {_first_line(error)}", "See 'driftline status'.") from None
     finally:

@@ -11,11 +11,11 @@ from pathlib import Path
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from infra.app.commands.runs import wait_for_requests
+from infra.app.commands.runs import Outcome, wait_for_requests
 from infra.app.output import count, err, print_json, tell
 from infra.app.people import now, publisher
 from infra.app.probe_names import check_probes, known_probes
-from infra.core.errors import BadInput
+from infra.core.errors import BadInput, Refused
 from infra.core.settings import load_settings
 from producers.auditing import audit, local_actor
 from producers.targets.pushing import PushOptions, PushReport, push
@@ -42,10 +42,13 @@ def push_targets(
     zone: str = typer.Option("default", "--zone"),
     grant_id: str = typer.Option(None, "--grant", help="Probe under this grant only."),
     push_id: str = typer.Option("", "--id", help="Name of this push; the same one again changes nothing."),
-    wait: bool = typer.Option(False, "--wait", help="Then wait until all of it was looked at."),
+    wait: bool = typer.Option(False, "--wait", help="Then wait until all of it was looked at; exit code 4 if not all was."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON on standard output."),
 ) -> None:
-    """Push targets. Bad lines are reported with their number and skipped, with exit code 2."""
+    """Push targets. Bad lines are reported with their number and skipped, with exit code 2.
+
+    With --wait the exit code is 4 if something was refused, or stopped before all of it was looked at.
+    """
     settings = load_settings()
     if form not in FORMATS:
         raise BadInput(f"There is no format '{form}'.", f"The formats are {', '.join(FORMATS)}.")
@@ -79,17 +82,30 @@ def push_targets(
             if report.requests:
                 detail = f"{count(report.accepted, 'target')} in {count(report.requests, 'request')}, zone {zone}"
                 outlet.publish("audit", actor.name, audit(actor, "targets.push", name, detail, now()))
-    if as_json:
-        print_json({"accepted": report.accepted, "requests": report.requests, "rejected": report.rejected_total, "push_id": name})
+    said = {"accepted": report.accepted, "requests": report.requests, "rejected": report.rejected_total, "push_id": name}
     tell(
         f"{count(report.accepted, 'target')} pushed in {count(report.requests, 'request')}, {count(report.rejected_total, 'line')} skipped."
     )
-    if wait:
-        wait_for_requests(ids)
+    outcome = _wait(ids) if wait else None
+    if outcome is not None:
+        refused = [{"target": target, "reason": reason} for target, reason in outcome.refused]
+        said |= {"request_ids": ids, "looked_at": outcome.looked_at, "stopped": outcome.stopped, "refused": refused}
     elif report.requests:
         tell("'driftline runs' shows how far they are and what was refused.")
-    if report.rejected_total:
-        sys.exit(2)
+    if as_json:
+        print_json(said)
+    if report.rejected_total or (outcome is not None and not outcome.whole()):
+        sys.exit(BadInput.exit_code if report.rejected_total else Refused.exit_code)
+
+
+def _wait(ids: list[str]) -> Outcome:
+    try:
+        outcome = wait_for_requests(ids)
+    except KeyboardInterrupt:
+        tell("The work goes on; 'driftline runs' shows how far it is.")
+        raise
+    outcome.tell()
+    return outcome
 
 
 def _check_manner(manner: Manner, zones: Sequence[str]) -> None:
@@ -115,6 +131,8 @@ def _source(targets: list[str] | None, file: Path | None) -> Iterator[Iterable[s
     elif targets and targets != ["-"]:
         yield targets
     else:
+        if sys.stdin.isatty():
+            tell("Reading targets from standard input, one a line; Ctrl-D ends it.")
         yield as_they_come(bounded_lines(sys.stdin))
 
 

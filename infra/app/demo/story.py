@@ -72,7 +72,7 @@ class Story:
         self._ground, self._ports, self._problems = choose_ground(folder)
         self._supervisor = Supervisor(settings, progress=self._step)
         self._columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
-        self._progress = Progress(*self._columns, console=err(), transient=False)
+        self._progress = Progress(*self._columns, console=err(), disable=not err().is_terminal)
         self._task: TaskID | None = None
         self._timings: dict[str, float] = {}
         self._begun = time.monotonic()
@@ -90,18 +90,19 @@ class Story:
             answers = Answers(connect(self._settings), self._stop)
             self._again = bool(answers.open_services())
             if self._again:
-                err().print("Going on from what an earlier run left: the network is as before its change again.")
+                self._progress.console.print("Going on from what an earlier run left: the network is as before its change again.")
             self._phase("signing the grant", self._authorise)
             self._phase("scanning", lambda: self._scan(answers, again=self._again))
         before = answers.findings()
         first_match = self._compare(answers)
+        asked = [(title, sql, answers.rows(sql)) for title, sql in QUERIES]
         if not self._as_json:
             show_findings(before)
-            for title, sql in QUERIES:
-                show_rows(title, sql, answers.rows(sql))
+            for title, sql, rows in asked:
+                show_rows(title, sql, rows)
             out().print()
         moment = answers.rows("SELECT max(recorded_at) AS m FROM changes")[0]["m"]
-        self._progress = Progress(*self._columns, console=err())
+        self._progress = Progress(*self._columns, console=err(), disable=not err().is_terminal)
         with self._progress:
             self._phase("changing the network", self._ground.change)
             self._phase("looking again, twice where something is missing", lambda: self._scan(answers, again=True))
@@ -116,6 +117,7 @@ class Story:
             "ground": "loopback" if self._problems else "lab",
             "limits": self._problems,
             "findings": before,
+            "queries": [{"title": title, "sql": sql, "rows": rows} for title, sql, rows in asked],
             "changes": changes,
             "findings_after": after,
             "moved": [{key: row[key] for key in ("moved", "rank", "risk", "title", "places", "finding_id")} for row in moved],

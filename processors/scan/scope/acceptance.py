@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from infra.core.errors import Poison
 from schemas.codec import Codec
 from schemas.events.targets import WorkUnit
+from schemas.ids import subnet_of
 from schemas.scope import GrantBook, contains
 from schemas.topics import work_topic
 
@@ -26,11 +27,10 @@ def read_unit(codec: Codec, zone: str, value: bytes | None, now: datetime) -> Wo
     if unit.not_before is not None and unit.not_before > now + MOST_HELD:
         raise Poison(f"the unit is not to begin before {unit.not_before.isoformat()}; what is behind it can't wait so long")
     try:
-        subnet = ipaddress.ip_network(unit.subnet)
-        stray = next((one for one in unit.addresses if not contains((subnet,), ipaddress.ip_address(one))), None)
+        stray = next((one for one in unit.addresses if subnet_of(one) != unit.subnet), None)
     except ValueError as error:
         raise Poison(str(error)) from None
-    if stray is not None or not unit.addresses:
+    if stray is not None or not unit.addresses:  # results go to the partition of the subnet, which must be the one that holds the host
         raise Poison(f"{stray} is not in the unit's subnet {unit.subnet}" if stray else "the unit has no addresses")
     return unit
 
