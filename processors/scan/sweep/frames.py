@@ -51,11 +51,11 @@ class SynWriter:
         sequence = cookies(self._secret, words, ports.astype(np.uint64), attempt)
         source_port = self._first_port + attempt - 1
         frames = np.tile(self._row, (len(addresses), 1))
-        target_sum = np.sum([_sixteens(word) for word in words], axis=0, dtype=np.uint64)
+        target_sum: Words = np.sum([_sixteens(word) for word in words], axis=0, dtype=np.uint64)
         checksum = self._tcp_sum + target_sum + source_port + ports + (sequence >> np.uint32(16)) + (sequence & np.uint32(0xFFFF))
         if self.version == 4:
             _put(frames, self._network + IP4_DESTINATION, addresses.astype(">u4"))
-            _put(frames, self._network + IP4_SUM, _folded(self._ip_sum + target_sum))
+            _put(frames, self._network + IP4_SUM, _folded(target_sum + np.uint64(self._ip_sum)))
         else:
             _put(frames, self._network + IP6_DESTINATION, addresses)
         frames[:, self._tcp + SOURCE_PORT : self._tcp + SOURCE_PORT + 2] = np.frombuffer(source_port.to_bytes(2, "big"), np.uint8)
