@@ -50,7 +50,7 @@ def test_each_frame_is_a_syn_that_scapy_would_have_written(version: int, targets
         assert packet.src == SOURCES[version]
         assert (packet[TCP].dport, packet[TCP].sport, packet[TCP].flags) == (port, 61_000 + attempt - 1, "S")
         column = column_of([BASES[version] + number], version)
-        assert packet[TCP].seq == cookies(SECRET, words_of(column), np.array([port], dtype=np.uint64), attempt)[0]
+        assert packet[TCP].seq == cookies(SECRET, words_of(column), np.array([port], dtype=np.uint64), np.uint64(attempt))[0]
         assert bytes(again(packet)) == data[len(link) :]
 
 

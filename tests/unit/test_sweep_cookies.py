@@ -34,10 +34,10 @@ def test_one_and_three_rounds_are_cpythons_hash_of_bytes() -> None:
 def test_cookies_differ_by_address_port_attempt_and_secret() -> None:
     address, port = np.arange(5, dtype=np.uint64), np.full(5, 443, dtype=np.uint64)
     found = [
-        cookies(KEY, [address], port, 1),
-        cookies(KEY, [address], port, 2),
-        cookies(KEY, [address], port + np.uint64(1), 1),
-        cookies(KEY[::-1], [address], port, 1),
-        cookies(KEY, [address, address], port, 1),
+        cookies(KEY, [address], port, np.uint64(1)),
+        cookies(KEY, [address], port, np.uint64(2)),
+        cookies(KEY, [address], port + np.uint64(1), np.uint64(1)),
+        cookies(KEY[::-1], [address], port, np.uint64(1)),
+        cookies(KEY, [address, address], port, np.uint64(1)),
     ]
     assert len(np.unique(np.concatenate(found))) == 25

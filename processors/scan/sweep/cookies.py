@@ -33,9 +33,9 @@ def siphash(secret: bytes, words: list[Words], compress: int = 1, finish: int = 
     return hashed
 
 
-def cookies(secret: bytes, address: list[Words], ports: Words, attempt: int) -> NDArray[np.uint32]:
+def cookies(secret: bytes, address: list[Words], ports: Words, attempts: Words | np.uint64) -> NDArray[np.uint32]:
     """The sequence numbers of probes: address as its 64-bit words (one of IPv4, two of IPv6), destination port, attempt from 1."""
-    return (siphash(secret, [*address, ports | np.uint64(attempt << 16)]) >> np.uint64(32)).astype(np.uint32)
+    return (siphash(secret, [*address, ports | attempts << np.uint64(16)]) >> np.uint64(32)).astype(np.uint32)
 
 
 def _sip_round(v0: Words, v1: Words, v2: Words, v3: Words) -> None:

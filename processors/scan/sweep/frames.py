@@ -48,7 +48,7 @@ class SynWriter:
         allowed = scope.allows(addresses, ports)
         addresses, ports = addresses[allowed], ports[allowed]
         words = words_of(addresses)
-        sequence = cookies(self._secret, words, ports.astype(np.uint64), attempt)
+        sequence = cookies(self._secret, words, ports.astype(np.uint64), np.uint64(attempt))
         source_port = self._first_port + attempt - 1
         frames = np.tile(self._row, (len(addresses), 1))
         target_sum: Words = np.sum([_sixteens(word) for word in words], axis=0, dtype=np.uint64)
