@@ -27,8 +27,9 @@ SO_ATTACH_FILTER: Final = 26
 ETH_P_ALL: Final = 3
 DLT_RAW: Final = 12
 BPF_RETURN: Final = 0x06
-BLOCK_BYTES: Final = 1 << 18
-BLOCKS: Final = 64
+BLOCK_BYTES: Final = 1 << 16
+LEAST_BLOCKS, MOST_BLOCKS = 8, 512
+ANSWER_BYTES: Final = 192
 FRAME_BYTES: Final = 2048
 RETIRE_MS: Final = 4
 # offsets in struct tpacket_block_desc and struct tpacket3_hdr
@@ -40,10 +41,11 @@ HEADERS: Final = {4: 40, 6: 60}
 
 
 class Ears:
-    """The ring of one sweep, on all interfaces of the namespace. Needs CAP_NET_RAW."""
+    """The ring of one sweep, on all interfaces of the namespace, with room for this many answers up to a limit. Needs CAP_NET_RAW."""
 
-    def __init__(self, version: int, first_port: int, ports: int) -> None:
+    def __init__(self, version: int, first_port: int, ports: int, answers: int) -> None:
         self._version, self._next = version, 0
+        self._blocks = min(MOST_BLOCKS, LEAST_BLOCKS + answers * ANSWER_BYTES // BLOCK_BYTES)
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         try:
             self._listen(f"{'ip6' if version == 6 else 'ip'} and tcp and dst portrange {first_port}-{first_port + ports - 1}")
@@ -54,11 +56,11 @@ class Ears:
 
     def _listen(self, expression: str) -> None:
         self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
-        frames = BLOCK_BYTES * BLOCKS // FRAME_BYTES
-        ring = struct.pack("7I", BLOCK_BYTES, BLOCKS, FRAME_BYTES, frames, RETIRE_MS, 0, 0)
+        frames = BLOCK_BYTES * self._blocks // FRAME_BYTES
+        ring = struct.pack("7I", BLOCK_BYTES, self._blocks, FRAME_BYTES, frames, RETIRE_MS, 0, 0)
         self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, ring)
         attach(self._socket, expression, HEADERS[self._version])
-        self._map = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * BLOCKS)
+        self._map = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * self._blocks)
         _hear_all_interfaces(self._socket)
 
     def fileno(self) -> int:
@@ -74,7 +76,7 @@ class Ears:
             return None
         rows = self._rows(block, int(words[PACKETS // 4]), int(words[FIRST // 4]))
         words[STATUS // 4] = 0
-        self._next = (self._next + 1) % BLOCKS
+        self._next = (self._next + 1) % self._blocks
         return rows
 
     def _rows(self, block: NDArray[np.uint8], count: int, first: int) -> Rows:
