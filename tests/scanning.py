@@ -8,10 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from infra.core.settings import ScannerSettings
 from processors.scan.scope.gate import Halted, OutOfScope
+from processors.scan.scope.mask import Addresses, Flags, Ports, ScopeMask
 from processors.scan.unit import Surroundings, UnitReport, run_unit
 from schemas.events.targets import Cause, PinnedName, WorkUnit
 from schemas.portset import parse_ports
@@ -28,12 +32,27 @@ DEADLINE_SECONDS = 20.0
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
+ALL = np.ones(65_536, dtype=bool)
+
+
+@dataclass(frozen=True)
+class NotingMask(ScopeMask):
+    """The mask of a `NotingGate`, which is asked about each packet."""
+
+    gate: NotingGate
+
+    def allows(self, addresses: Addresses, ports: Ports, kind: Literal["tcp", "udp", "icmp"] = "tcp") -> Flags:
+        texts = (str(ip_address(int(one) if addresses.dtype.kind == "u" else one.ljust(16, b"\0"))) for one in addresses)
+        return np.array([self.gate.covers(text, int(port)) for text, port in zip(texts, ports, strict=True)], dtype=bool)
+
+
 class NotingGate:
     """A gate without a budget that notes each admission, refuses what `refuse` names, and halts all from `halt_after` admissions on."""
 
     def __init__(self, refuse: Callable[[str, Ask], bool] = lambda address, ask: False, halt_after: int | None = None) -> None:
         self._refuse, self._halt_after = refuse, halt_after
         self.admitted: list[tuple[str, Ask, int]] = []
+        self.batches: list[int] = []
         self.halted = False
 
     def check(self, unit: WorkUnit, address: str, ask: Ask) -> None:
@@ -49,10 +68,40 @@ class NotingGate:
         await asyncio.sleep(0)
         self.check(unit, address, ask)
         self.admitted.append((address, ask, packets))
+        self.batches.append(packets)
+
+    async def admit_some(self, unit: WorkUnit, most: int) -> int:
+        await asyncio.sleep(0)
+        self.check_unit()
+        self.batches.append(most if self._halt_after is None else min(most, self._halt_after - len(self.admitted)))
+        return self.batches[-1]
+
+    def unsent(self, unit: WorkUnit, packets: int) -> None:
+        self.batches.append(-packets)
+
+    def check_unit(self) -> None:
+        if self.halted or (self._halt_after is not None and len(self.admitted) >= self._halt_after):
+            raise Halted("revoked in a test")
+
+    def mask(self, unit: WorkUnit) -> ScopeMask:
+        return NotingMask({}, {}, ALL, ALL, True, self)
+
+    def refusal(self, unit: WorkUnit, address: str, ask: Ask) -> str:
+        return f"{ask.kind}/{ask.port} is refused in a test"
+
+    def per_host(self, unit: WorkUnit) -> float:
+        return float(unit.per_host_per_second)
+
+    def covers(self, address: str, port: int) -> bool:
+        """Judge one packet of a batch, and note it if it may leave."""
+        refused = self._refuse(address, Ask("tcp", port))
+        if not refused:
+            self.admitted.append((address, Ask("tcp", port), 1))
+        return not refused
 
     @property
     def packets(self) -> int:
-        return sum(packets for _, _, packets in self.admitted)
+        return sum(self.batches)
 
 
 def make_unit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from processors.scan.scope.gate import Gate, OutOfScope
+from processors.scan.scope.mask import ScopeMask
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask
 
@@ -23,6 +24,38 @@ class Meter:
             self.sent += part
             packets -= part
         self._last = (address, ask)
+
+    async def admit_some(self, most: int) -> int:
+        """Wait for the budgets; how many packets, up to `most`, may leave at once. Raises Halted."""
+        count = await self._gate.admit_some(self._unit, most)
+        self.sent += count
+        return count
+
+    def unsent(self, packets: int) -> None:
+        """Take back so many that were let through and did not leave after all."""
+        self._gate.unsent(self._unit, packets)
+        self.sent -= packets
+
+    async def settle_all(self, packets: int) -> None:
+        """Pay afterwards for so many packets that the kernel sent by itself. Raises Halted."""
+        while packets > 0:
+            packets -= await self.admit_some(packets)
+
+    def recheck_unit(self) -> None:
+        """Raises Halted if the unit must stop."""
+        self._gate.check_unit()
+
+    def mask(self) -> ScopeMask:
+        """Which packets are covered now."""
+        return self._gate.mask(self._unit)
+
+    def refusal(self, address: str, ask: Ask) -> str:
+        """Why a packet is not covered."""
+        return self._gate.refusal(self._unit, address, ask)
+
+    def per_host(self) -> float:
+        """Packets a second that a host may get."""
+        return self._gate.per_host(self._unit)
 
     async def settle(self, address: str, ask: Ask, packets: int) -> None:
         """Pay afterwards for what the kernel sent by itself (ACK, RST) because a port answered. Raises Halted only."""

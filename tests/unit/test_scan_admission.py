@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from processors.scan.scope.admission import ScannerGate, UnitGate
 from processors.scan.scope.authority import uptime
 from processors.scan.scope.gate import Halted, OutOfScope
+from processors.scan.scope.mask import column_of
 from processors.scan.scope.orders import EVERYTHING, Orders
 from schemas.events.grants import Grant, Intensity
 from schemas.events.targets import WorkUnit
@@ -200,3 +203,40 @@ def test_a_halt_ends_a_wait_at_once() -> None:
         return uptime() - began
 
     assert asyncio.run(main()) < 0.6
+
+
+def test_batches_keep_the_rate_and_what_was_not_sent_is_given_back() -> None:
+    unit, clock = make_unit(1, rate=200), Clock()
+    gate, shared, _ = gates(unit, make_grant(), clock=clock)
+
+    async def main() -> int:
+        taken = 0
+        for _ in range(100):
+            before = gate.packets
+            count = await asyncio.wait_for(gate.admit_some(unit, 1000), 5)
+            assert gate.packets - before == count
+            taken += count
+            clock.advance(0.05)
+            shared.contact_at = clock.uptime()
+            shared.rules.fresh_at = clock.uptime()
+        return taken
+
+    taken = asyncio.run(main())
+    assert 0.95 * 200 * 5 <= taken <= 1.05 * 200 * 5 + 1 + 200 * 0.05
+    gate.unsent(unit, 7)
+    assert gate.packets == taken - 7
+    shared.stopping = True
+    with pytest.raises(Halted):
+        asyncio.run(gate.admit_some(unit, 1))
+
+
+def test_the_mask_follows_the_grants() -> None:
+    unit, clock = make_unit(1), Clock()
+    gate, _, rules = gates(unit, make_grant(), clock=clock)
+    address, port = column_of([int(ipaddress.ip_address(unit.addresses[0]))], 4), np.array([1], dtype=np.uint16)
+    assert gate.mask(unit).allows(address, port).all()
+    first = gate.mask(unit)
+    assert gate.mask(unit) is first, "it is made once for the grants as they stand"
+    rules.book.learn(make_grant(2, exclusions=("198.18.1.0/24",)))
+    assert not gate.mask(unit).allows(address, port).any()
+    assert "excluded" in gate.refusal(unit, unit.addresses[0], Ask("tcp", 1))

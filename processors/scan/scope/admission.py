@@ -16,8 +16,9 @@ from typing import Protocol
 
 from infra.core.settings import Settings
 from processors.scan.scope.gate import Halted, OutOfScope
+from processors.scan.scope.mask import ScopeMask, compile_mask
 from processors.scan.scope.orders import Orders
-from processors.scan.scope.pacing import Bucket, bucket, share, spend, wait, with_rate
+from processors.scan.scope.pacing import Bucket, bucket, filled, share, spend, wait, with_rate
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask, GrantBook, standing
 
@@ -110,6 +111,7 @@ class UnitGate:
         self._per_host = per_host
         self._own = Level(bucket(rate, now))
         self._hosts: dict[str, Level] = {}
+        self._mask: tuple[object, ScopeMask] | None = None
 
     def halt(self) -> str | None:
         """Why this attempt must stop now, or None."""
@@ -147,6 +149,68 @@ class UnitGate:
                 await self._shared_tokens(unit, address, ask, packets, host)
         self.packets += packets
         self._scanner.packets += packets
+
+    async def admit_some(self, unit: WorkUnit, most: int) -> int:
+        """Wait until the budgets of scanner, grant and unit allow a packet; take the tokens of as many as they allow, up to `most`.
+
+        Raises Halted. The hosts' own pace is the sweep's matter, and so is the mask.
+        """
+        whole, grant = self._scanner.whole, self._scanner.grant_level(unit.grant_id)
+        async with self._own.lock:
+            await self._tokens(self._own, 1)
+            self._waits_since = began = self._scanner.uptime()
+            try:
+                async with grant.lock:
+                    await self._tokens(grant, 1)
+                    async with whole.lock:
+                        await self._tokens(whole, 1)
+                        reason = self.halt()
+                        if reason is not None:
+                            raise Halted(reason)
+                        return self._take((self._own, grant, whole), most)
+            finally:
+                self._deadline += self._scanner.uptime() - began
+                self._waits_since = None
+
+    def _take(self, levels: tuple[Level, ...], most: int) -> int:
+        now = self._scanner.uptime()
+        count = max(1, min(most, *(int(filled(level.bucket, now).tokens) for level in levels)))
+        for level in levels:
+            level.bucket = spend(level.bucket, now, count)
+        self.packets += count
+        self._scanner.packets += count
+        return count
+
+    def unsent(self, unit: WorkUnit, packets: int) -> None:
+        """Take back so many packets that `admit_some` let through and that did not leave after all."""
+        now = self._scanner.uptime()
+        for level in (self._own, self._scanner.grant_level(unit.grant_id), self._scanner.whole):
+            level.bucket = spend(level.bucket, now, -packets)
+        self.packets -= packets
+        self._scanner.packets -= packets
+
+    def check_unit(self) -> None:
+        """Raises Halted if nothing of the unit may leave now."""
+        reason = self.halt()
+        if reason is not None:
+            raise Halted(reason)
+
+    def mask(self, unit: WorkUnit) -> ScopeMask:
+        """Which packets are covered now; made anew whenever the valid grants of the zone are others."""
+        book, now = self._scanner.rules.book, self._scanner.now()
+        version = tuple((one.grant.grant_id, one.grant.revision) for one in book.of_zone(unit.zone, now))
+        if self._mask is None or self._mask[0] != version:
+            self._mask = version, compile_mask(book, unit.zone, self.unit.grant_id, now)
+        return self._mask[1]
+
+    def refusal(self, unit: WorkUnit, address: str, ask: Ask) -> str:
+        """Why a packet that the mask does not allow is not covered."""
+        self._scanner.refused += 1
+        return self._problem(unit, address, ask) or "the grants have changed"
+
+    def per_host(self, unit: WorkUnit) -> float:
+        """Packets a second that a host of this unit may get."""
+        return min(float(unit.per_host_per_second), self._per_host)
 
     async def _shared_tokens(self, unit: WorkUnit, address: str, ask: Ask, packets: int, host: Level) -> None:
         """Wait for the budgets that others use too, check, and take the tokens of all levels. One packet of a unit is here at a time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from processors.scan.scope.mask import ScopeMask
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask
 
@@ -35,3 +36,24 @@ class Gate(Protocol):
 
     async def admit(self, unit: WorkUnit, address: str, ask: Ask, packets: int = 1) -> None:
         """Wait until the budgets of scanner, unit and host allow `packets` more, then check. Raises OutOfScope or Halted."""
+
+    async def admit_some(self, unit: WorkUnit, most: int) -> int:
+        """Wait until the budgets of scanner and unit allow a packet; say how many, up to `most`, may leave at once. Raises Halted.
+
+        For a sweep, which writes packets by the batch: it keeps each host's pace itself, and asks `mask` which of them are covered.
+        """
+
+    def unsent(self, unit: WorkUnit, packets: int) -> None:
+        """Take back so many packets that `admit_some` let through and that did not leave after all."""
+
+    def check_unit(self) -> None:
+        """Raises Halted if nothing of the unit may leave now."""
+
+    def mask(self, unit: WorkUnit) -> ScopeMask:
+        """Which packets are covered now."""
+
+    def refusal(self, unit: WorkUnit, address: str, ask: Ask) -> str:
+        """Why a packet that the mask does not allow is not covered."""
+
+    def per_host(self, unit: WorkUnit) -> float:
+        """Packets a second that a host of this unit may get."""

@@ -1,23 +1,30 @@
-"""What a sweep knows so far: the state of every address and port, and the answers by attempt. Pure; both sweeps write it."""
+"""What a sweep knows so far: a matrix of port states, a row a host, and the answers by attempt. Pure; both sweeps write it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
+from enum import IntEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.scan.sweep.order import Indices
+from schemas.events.base import PortRange
 from schemas.events.observations import HostPorts
 from schemas.portset import ranges
 
 Key = tuple[str, int]
 
 
-class PortState(StrEnum):
-    """What a probed port did. A key without a state was not probed (or not to the end)."""
+class PortState(IntEnum):
+    """What a probed port did. `OPEN`: nothing is known yet, it was not probed or not to the end; `REFUSED`: no grant covers it."""
 
-    ANSWERED = "answered"
-    CLOSED = "closed"
-    UNREACHABLE = "unreachable"
-    SILENT = "silent"
+    OPEN = 0
+    SILENT = 1
+    ANSWERED = 2
+    CLOSED = 3
+    UNREACHABLE = 4
+    REFUSED = 5
 
 
 class Ledger:
@@ -26,61 +33,82 @@ class Ledger:
     def __init__(self, addresses: Iterable[str], ports: Iterable[int], attempts: int) -> None:
         self.addresses = tuple(dict.fromkeys(addresses))
         self.ports = tuple(sorted(set(ports)))
-        self.states: dict[Key, PortState] = {}
+        self.states: NDArray[np.uint8] = np.zeros((len(self.addresses), len(self.ports)), dtype=np.uint8)
         self.refused: dict[Key, str] = {}
         self.answers_by_attempt = [0] * attempts
+        self._row = {address: row for row, address in enumerate(self.addresses)}
+        self._column = {port: column for column, port in enumerate(self.ports)}
+
+    def state(self, key: Key) -> PortState:
+        """What is known of one port."""
+        return PortState(int(self.states[self._row[key[0]], self._column[key[1]]]))
 
     def open_keys(self) -> Iterator[Key]:
         """What has no state yet and was not refused, hosts taking turns, so that no host gets its probes in one burst."""
-        keys = ((address, port) for port in self.ports for address in self.addresses)
-        return (key for key in keys if key not in self.states and key not in self.refused)
+        columns, rows = np.nonzero(self.states.T == PortState.OPEN)
+        return ((self.addresses[row], self.ports[column]) for row, column in zip(rows, columns, strict=True))
 
     def note(self, key: Key, state: PortState, attempt: int = 1) -> None:
         """Record what a port did at an attempt (from 1). Only answers of the port itself count as samples of loss."""
-        if self.states.get(key, PortState.SILENT) is not PortState.SILENT:
-            return
-        self.states[key] = state
-        if state in (PortState.ANSWERED, PortState.CLOSED):
-            self.answers_by_attempt[attempt - 1] += 1
+        row, column = self._row[key[0]], self._column[key[1]]
+        self.note_all(np.array([row], dtype=np.uint32), np.array([column], dtype=np.uint32), state, attempt)
 
-    def silence(self, keys: Iterable[Key]) -> None:
-        """Record that these were probed to the end and did not answer.
+    def note_all(self, rows: Indices, columns: Indices, state: PortState, attempt: int) -> int:
+        """Record the same of many ports, each named once, by their places in `addresses` and `ports`. Returns of how many it is news."""
+        fresh = self.states[rows, columns] <= PortState.SILENT
+        self.states[rows[fresh], columns[fresh]] = state
+        if state in (PortState.ANSWERED, PortState.CLOSED):
+            self.answers_by_attempt[attempt - 1] += int(np.count_nonzero(fresh))
+        return int(np.count_nonzero(fresh))
+
+    def silence(self, keys: Iterable[Key] | None = None) -> None:
+        """Record that these (without any: all that are open) were probed to the end and did not answer.
 
         Routers limit how often they say that a host is unreachable (RFC 1812, 4.3.2.8): where they said so and the host itself
         said nothing, all its silent ports are unreachable too.
         """
-        spoke = {key[0] for key, state in self.states.items() if state in (PortState.ANSWERED, PortState.CLOSED)}
-        cut_off = {key[0] for key, state in self.states.items() if state is PortState.UNREACHABLE} - spoke
-        for key in keys:
-            self.note(key, PortState.UNREACHABLE if key[0] in cut_off else PortState.SILENT)
+        quiet = self.states == PortState.OPEN
+        if keys is not None:
+            named = np.zeros_like(quiet)
+            for address, port in keys:
+                named[self._row[address], self._column[port]] = True
+            quiet &= named
+        spoke = ((self.states == PortState.ANSWERED) | (self.states == PortState.CLOSED)).any(axis=1)
+        cut_off = (self.states == PortState.UNREACHABLE).any(axis=1) & ~spoke
+        self.states[quiet & cut_off[:, None]] = PortState.UNREACHABLE
+        self.states[quiet & ~cut_off[:, None]] = PortState.SILENT
 
     def refuse(self, key: Key, reason: str) -> None:
         """Record that no grant covers this port, so that nothing was sent to it."""
+        self.states[self._row[key[0]], self._column[key[1]]] = PortState.REFUSED
         self.refused.setdefault(key, reason)
 
     def answered(self) -> dict[str, tuple[int, ...]]:
         """Answered ports by address, hosts without one left out."""
-        found = {address: self._ports(address, PortState.ANSWERED) for address in self.addresses}
-        return {address: ports for address, ports in found.items() if ports}
+        found = self.states == PortState.ANSWERED
+        return {self.addresses[row]: self._ports(found[row]) for row in np.flatnonzero(found.any(axis=1))}
 
     def probed(self) -> tuple[str, ...]:
         """Addresses of which at least one port was probed to the end."""
-        return tuple(address for address in self.addresses if any((address, port) in self.states for port in self.ports))
+        some = ((self.states != PortState.OPEN) & (self.states != PortState.REFUSED)).any(axis=1)
+        return tuple(self.addresses[row] for row in np.flatnonzero(some))
 
     def hosts(self) -> tuple[HostPorts, ...]:
         """The hosts that have more to tell than silence on every port."""
-        return tuple(
-            host for host in map(self._host, self.addresses) if host.answered or host.closed or host.unreachable or host.not_probed
-        )
+        return tuple(self._host(int(row)) for row in np.flatnonzero((self.states != PortState.SILENT).any(axis=1)))
 
-    def _host(self, address: str) -> HostPorts:
+    def _host(self, row: int) -> HostPorts:
+        states = self.states[row]
         return HostPorts(
-            address=address,
-            answered=self._ports(address, PortState.ANSWERED),
-            closed=ranges(self._ports(address, PortState.CLOSED)),
-            unreachable=ranges(self._ports(address, PortState.UNREACHABLE)),
-            not_probed=ranges(self._ports(address, None)),
+            address=self.addresses[row],
+            answered=self._ports(states == PortState.ANSWERED),
+            closed=self._ranges(states == PortState.CLOSED),
+            unreachable=self._ranges(states == PortState.UNREACHABLE),
+            not_probed=self._ranges((states == PortState.OPEN) | (states == PortState.REFUSED)),
         )
 
-    def _ports(self, address: str, state: PortState | None) -> tuple[int, ...]:
-        return tuple(port for port in self.ports if self.states.get((address, port)) is state)
+    def _ports(self, columns: NDArray[np.bool_]) -> tuple[int, ...]:
+        return tuple(self.ports[column] for column in np.flatnonzero(columns))
+
+    def _ranges(self, columns: NDArray[np.bool_]) -> tuple[PortRange, ...]:
+        return ranges(self._ports(columns))

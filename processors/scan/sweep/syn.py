@@ -1,190 +1,238 @@
-"""The SYN sweep: half-open probes over raw sockets, built and filtered with scapy's raw layer. IPv4 and IPv6; needs CAP_NET_RAW.
+"""The SYN sweep: half-open probes by the batch, IPv4 and IPv6; needs CAP_NET_RAW.
 
 Answers are matched without a table: the sequence number is a keyed hash of (address, port, attempt), so only a host that got the
 probe can acknowledge it, and the source port tells the attempt. The kernel, which knows nothing of these probes, resets what
-answers with SYN/ACK by itself. One listening socket a sweep sees all interfaces of the namespace through a BPF filter.
+answers with SYN/ACK by itself. Each batch is masked by the grant in the function that writes it (`frames`), right before it leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
+import ipaddress
 import secrets
 import socket
 import struct
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import numpy as np
+from numpy.typing import NDArray
 
 from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
-from processors.scan.scope.gate import OutOfScope
+from processors.scan.scope.mask import column_of
+from processors.scan.sweep.answers import Answers, answers_of
+from processors.scan.sweep.cookies import cookies
+from processors.scan.sweep.frames import SynWriter, words_of
 from processors.scan.sweep.ledger import Key, Ledger, PortState
+from processors.scan.sweep.order import Indices, Order
+from processors.scan.sweep.pace import Timetable
+from processors.scan.sweep.receive import Ears, attach
 from processors.scan.sweep.routes import source_of
-from processors.scan.workers import share_out
+from processors.scan.sweep.transmit import RawSender, Sender
 from schemas.scope import Ask
 
 FIRST_SOURCE_PORT = 61_000  # above Linux's default ephemeral range, so that no socket of the kernel has it
 BLOCK = 8
-SENDERS = 8
-SO_ATTACH_FILTER = 26
+BATCH = 4096
+LONGEST_SLEEP = 0.25  # between two looks at the halts
 ETH_P_ALL = 3
-DLT_RAW = 12
-RST, SYN_ACK = 0x04, 0x12
 UNSENT_UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH}
-
-
-@dataclass(slots=True)
-class Heard:
-    """What makes a probe ours: the secret of the cookies, our source ports and addresses; and who answered with SYN/ACK."""
-
-    ledger: Ledger
-    first_port: int
-    secret: bytes = field(default_factory=lambda: secrets.token_bytes(16))
-    sources: dict[str, str] = field(default_factory=dict)
-    owed: list[Key] = field(default_factory=list)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def cookie(self, key: Key, attempt: int) -> int:
-        """The sequence number of the probe to a port at an attempt."""
-        text = f"{key[0]}|{key[1]}|{attempt}".encode()
-        return int.from_bytes(hashlib.blake2b(text, key=self.secret, digest_size=4).digest(), "big")
-
-    def note(self, key: Key, our_port: int, sequence: int, state: PortState) -> None:
-        """Take an answer if it is to a probe of ours, whatever it claims."""
-        attempt = our_port - self.first_port + 1
-        if not 1 <= attempt <= BLOCK or key[0] not in self.sources or sequence != self.cookie(key, attempt):
-            return
-        if state is PortState.ANSWERED and self.ledger.states.get(key) is not PortState.ANSWERED:
-            self.owed.append(key)
-        self.ledger.note(key, state, min(attempt, len(self.ledger.answers_by_attempt)))
-        self.news.set()
 
 
 async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings) -> None:
     """Probe every open key of the ledger. Raises Halted (the ledger then holds what was finished) and OSError without the privilege."""
-    heard = Heard(ledger, FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(500))
-    version = 6 if ":" in ledger.addresses[0] else 4
-    loop = asyncio.get_running_loop()
-    with listening_socket(heard.first_port, version) as ears, sending_socket(version) as mouth:
-        loop.add_reader(ears, lambda: listen(ears, heard, version))
-        try:
-            pending = list(ledger.open_keys())
+    for source, rows in by_source(ledger).items():
+        with ExitStack() as stack:
+            run = SynRun(ledger, rows, source, meter, stack)
             for attempt in range(1, settings.attempts + 1):
-                sent = await send_round(pending, attempt, heard, meter, mouth)
-                await wait_for_answers(sent, heard, settings.connect_timeout)
-                for key in heard.owed:
-                    await meter.settle(key[0], Ask("tcp", key[1]), 1)
-                heard.owed.clear()
-                pending = [key for key in sent if key not in ledger.states]
-        finally:
-            loop.remove_reader(ears)
-    ledger.silence(pending)
+                await run.send_round(attempt)
+                await run.wait_for_answers(settings.connect_timeout)
+    ledger.silence()
 
 
-async def send_round(pending: list[Key], attempt: int, heard: Heard, meter: Meter, mouth: socket.socket) -> list[Key]:
-    """Send one SYN to each pending port that the gate admits; returns those that left."""
-    sent: list[Key] = []
-
-    async def send(key: Key) -> None:
-        if key in heard.ledger.states:
-            return
+def by_source(ledger: Ledger) -> dict[str, Indices]:
+    """The rows of the ledger by the source address that the kernel would use; what it knows no way to is noted as unreachable."""
+    found: dict[str, list[int]] = defaultdict(list)
+    columns = np.arange(len(ledger.ports), dtype=np.uint32)
+    for row, address in enumerate(ledger.addresses):
         try:
-            source = heard.sources.get(key[0]) or source_of(key[0])
-            heard.sources[key[0]] = source
-            packet = syn(source, key, heard.first_port + attempt - 1, heard.cookie(key, attempt))
-            await meter.admit(key[0], Ask("tcp", key[1]))
-            await asyncio.get_running_loop().sock_sendto(mouth, packet, (key[0], 0))
-            sent.append(key)
-            await asyncio.sleep(0)  # neither admission nor sending need wait, and answers must be read meanwhile
-        except OutOfScope as refusal:
-            heard.ledger.refuse(key, refusal.reason)
+            found[source_of(address)].append(row)
         except OSError as error:
-            if error.errno in UNSENT_UNREACHABLE:
-                heard.ledger.note(key, PortState.UNREACHABLE)
-            else:
-                heard.ledger.refuse(key, f"nothing was sent: {error.strerror}")
-
-    await share_out(pending, send, min(SENDERS, len(pending)))
-    return sent
+            if error.errno not in UNSENT_UNREACHABLE:
+                raise
+            ledger.note_all(np.full(len(columns), row, dtype=np.uint32), columns, PortState.UNREACHABLE, 1)
+    return {source: np.array(rows, dtype=np.uint32) for source, rows in found.items()}
 
 
-async def wait_for_answers(sent: list[Key], heard: Heard, seconds: float) -> None:
-    """Wait until every probe of the round is answered, or the last one's time is over."""
-    try:
-        async with asyncio.timeout(seconds):
-            for key in sent:
-                while key not in heard.ledger.states:
-                    heard.news.clear()
-                    await heard.news.wait()
-    except TimeoutError:
-        return
+class SynRun:
+    """All probes of one sweep that leave from one source address."""
+
+    def __init__(self, ledger: Ledger, rows: Indices, source: str, meter: Meter, stack: ExitStack) -> None:
+        self.version = 6 if ":" in source else 4
+        self._ledger, self._rows, self._source, self._meter = ledger, rows, source, meter
+        self._secret = secrets.token_bytes(16)
+        self._first_port = FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(500)
+        self._order = Order(len(rows), len(ledger.ports), secrets.randbits(64))
+        self._ports = np.array(ledger.ports, dtype=np.uint16)
+        self._addresses = column_of([_number(ledger.addresses[row]) for row in rows], self.version)
+        self._row_of = {ledger.addresses[row]: int(row) for row in rows}
+        self._sorted = np.argsort(self._addresses)
+        self._owed = 0
+        self._news = asyncio.Event()
+        self._sender: Sender = stack.enter_context(closing(RawSender(self.version)))
+        self._writer = SynWriter(source, self._first_port, self._secret, self._sender.link)
+        self._ears = stack.enter_context(closing(Ears(self.version, self._first_port, BLOCK, self._order.size)))
+        self._routers = stack.enter_context(unreachables_socket(self.version))
+        loop = asyncio.get_running_loop()
+        for sock, heard in ((self._ears.fileno(), self._hear), (self._routers.fileno(), self._hear_routers)):
+            loop.add_reader(sock, heard)
+            stack.callback(loop.remove_reader, sock)
+
+    async def send_round(self, attempt: int) -> None:
+        """Send one SYN to each port that has no state yet, in the order of the sweep, at the pace of hosts and budgets."""
+        timetable = Timetable(len(self._rows), self._meter.per_host(), time.monotonic())
+        for hosts, ports, rounds, places in self._open_positions():
+            due = timetable.due(rounds, places)
+            sent = 0
+            while sent < len(due):
+                now = time.monotonic()
+                ready = int(np.searchsorted(due[sent:], now, side="right"))
+                if ready == 0:
+                    await asyncio.sleep(min(due[sent] - now, LONGEST_SLEEP))
+                    self._meter.recheck_unit()
+                    continue
+                ready = await self._meter.admit_some(ready)
+                batch = slice(sent, sent + ready)
+                self._send(hosts[batch], ports[batch], attempt)
+                timetable.sent(float(due[sent]), time.monotonic())
+                sent += ready
+                due = timetable.due(rounds, places)
+                await asyncio.sleep(0)  # neither admission nor sending need wait, and answers must be read meanwhile
+            await self._settle()
+
+    def _open_positions(self) -> Iterator[tuple[Indices, Indices, NDArray[np.int64], NDArray[np.int64]]]:
+        """Batches of what has no state: places in `rows` and `ports`, the round (only those with work count) and the place in it."""
+        rank, last = -1, -1
+        for start in range(0, self._order.size, BATCH):
+            hosts, ports = self._order.slice(start, start + BATCH)
+            wanted = np.flatnonzero(self._ledger.states[self._rows[hosts], ports] == PortState.OPEN)
+            if not len(wanted):
+                continue
+            rounds, places = np.divmod(wanted + start, len(self._rows))
+            new = np.diff(rounds, prepend=last) != 0
+            ranks = rank + np.cumsum(new)
+            rank, last = int(ranks[-1]), int(rounds[-1])
+            yield hosts[wanted], ports[wanted], ranks, places
+
+    def _send(self, hosts: Indices, ports: Indices, attempt: int) -> None:
+        """Write and send what the grant covers now; note what it does not."""
+        written = self._writer.write(self._addresses[hosts], self._ports[ports], attempt, self._meter.mask())
+        self._sender.send(written.frames, self._addresses[hosts][written.allowed])
+        if len(written.frames) < len(hosts):
+            self._meter.unsent(len(hosts) - len(written.frames))
+        for host, port in zip(hosts[~written.allowed], ports[~written.allowed], strict=True):
+            key = self._ledger.addresses[self._rows[host]], self._ledger.ports[port]
+            self._ledger.refuse(key, self._meter.refusal(key[0], Ask("tcp", key[1])))
+        self._hear()
+
+    async def wait_for_answers(self, seconds: float) -> None:
+        """Wait until every probe is answered, or the last one's time is over."""
+        try:
+            async with asyncio.timeout(seconds):
+                while (self._ledger.states[self._rows] == PortState.OPEN).any():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            pass
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Pay for the resets that the kernel sent to what answered with SYN/ACK."""
+        owed, self._owed = self._owed, 0
+        await self._meter.settle_all(owed)
+
+    def _hear(self) -> None:
+        """Take all blocks of the ring that are full."""
+        while (rows := self._ears.hear()) is not None:
+            self._note(answers_of(rows, self.version, self._secret, self._first_port))
+
+    def _note(self, answers: Answers) -> None:
+        """Take answers to probes of ours into the ledger."""
+        if not len(answers.addresses):
+            return
+        place = np.minimum(np.searchsorted(self._addresses, answers.addresses, sorter=self._sorted), len(self._sorted) - 1)
+        hosts = self._sorted[place]
+        columns = np.minimum(np.searchsorted(self._ports, answers.ports), len(self._ports) - 1)
+        known = (self._addresses[hosts] == answers.addresses) & (self._ports[columns] == answers.ports) & (answers.attempts <= BLOCK)
+        for opened, state in ((True, PortState.ANSWERED), (False, PortState.CLOSED)):
+            for attempt in np.unique(answers.attempts[known & (answers.opened == opened)]):
+                these = np.flatnonzero(known & (answers.opened == opened) & (answers.attempts == attempt))
+                pairs = np.unique(np.stack([self._rows[hosts[these]], columns[these].astype(np.uint32)]), axis=1)
+                fresh = self._ledger.note_all(pairs[0], pairs[1], state, min(int(attempt), len(self._ledger.answers_by_attempt)))
+                self._owed += fresh if opened else 0
+        self._news.set()
+
+    def _hear_routers(self) -> None:
+        """Read what routers said of our probes, a bounded number of packets a call."""
+        for _ in range(256):
+            try:
+                data = self._routers.recv(2048)
+            except OSError:
+                return
+            told = read_unreachable(data, self.version, self._source)
+            if told is None:
+                continue
+            (address, port), our_port, sequence, state = told
+            attempt = our_port - self._first_port + 1
+            row = self._row_of.get(address)
+            if row is None or port not in self._ledger.ports or not 1 <= attempt <= BLOCK:
+                continue
+            words = words_of(column_of([_number(address)], self.version))
+            if sequence == cookies(self._secret, words, np.array([port], dtype=np.uint64), np.uint64(attempt))[0]:
+                self._ledger.note((address, port), state, min(attempt, len(self._ledger.answers_by_attempt)))
+                self._news.set()
 
 
-def syn(source: str, key: Key, our_port: int, sequence: int) -> bytes:
-    """The bytes of a SYN, from the IP header on."""
-    from scapy.layers.inet import IP, TCP
-    from scapy.layers.inet6 import IPv6
-
-    network = IPv6(src=source, dst=key[0]) if ":" in key[0] else IP(src=source, dst=key[0])
-    return bytes(network / TCP(sport=our_port, dport=key[1], flags="S", seq=sequence, window=1024, options=[("MSS", 1460)]))
+def _number(address: str) -> int:
+    return int(ipaddress.ip_address(address))
 
 
-def sending_socket(version: int) -> socket.socket:
-    """A raw socket whose packets bring their IP header; the kernel routes them and finds the neighbour."""
-    sock = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    sock.setblocking(False)
-    return sock
-
-
-def listening_socket(first_port: int, version: int) -> socket.socket:
-    """A packet socket on all interfaces, from the IP header on, filtered to TCP answers to our ports and ICMP unreachables."""
-    from scapy.arch.common import compile_filter
-    from scapy.libs.structures import sock_fprog
-
-    family, icmp = ("ip6", "icmp6 and ip6[40] = 1") if version == 6 else ("ip", "icmp[0] = 3")
-    program = compile_filter(f"({family} and tcp and dst portrange {first_port}-{first_port + BLOCK - 1}) or ({icmp})", linktype=DLT_RAW)
+def unreachables_socket(version: int) -> socket.socket:
+    """A packet socket on all interfaces, from the IP header on, filtered to ICMP unreachables."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
     sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-    attached: Any = sock_fprog(program.bf_len, program.bf_insns)
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, attached)
+    attach(sock, "icmp6 and ip6[40] = 1" if version == 6 else "icmp[0] = 3", 2048)
     return sock
 
 
-def listen(ears: socket.socket, heard: Heard, version: int) -> None:
-    """Read what has arrived, a bounded number of packets a call."""
-    for _ in range(256):
-        try:
-            data = ears.recv(2048)
-        except OSError:
-            return
-        answer = read_tcp(data, version) or read_unreachable(data, version, heard.sources)
-        if answer:
-            heard.note(*answer)
+def why_no_syn() -> str | None:
+    """What the kernel has against the sockets of this sweep, or None."""
+    try:
+        Ears(4, FIRST_SOURCE_PORT, BLOCK, 1).close()
+        RawSender(4).close()
+    except (OSError, ImportError) as error:
+        return str(error)
+    return None
 
 
 Answer = tuple[Key, int, int, PortState]
 
 
-def read_tcp(data: bytes, version: int) -> Answer | None:
-    """(Address and port that answered, our port, sequence number it acknowledges, state) of a TCP answer (RFC 9293, 3.1), or None."""
-    protocol, source, _, start = ip_header(data, version)
-    if protocol != socket.IPPROTO_TCP or len(data) < start + 20:
-        return None
-    port, our_port, _, acknowledged, _, flags = struct.unpack_from("!HHIIBB", data, start)
-    state = PortState.ANSWERED if flags & SYN_ACK == SYN_ACK else PortState.CLOSED if flags & RST else None
-    return ((source, port), our_port, (acknowledged - 1) & 0xFFFFFFFF, state) if state else None
+def read_unreachable(data: bytes, version: int, own: str) -> Answer | None:
+    """(Port that was probed, our port, its sequence number, state) of an ICMP unreachable (RFC 792; RFC 4443, 3.1), or None.
 
-
-def read_unreachable(data: bytes, version: int, sources: dict[str, str]) -> Answer | None:
-    """The same of an ICMP unreachable (RFC 792, RFC 4443 3.1), which quotes at least 8 bytes of our TCP header; or None."""
+    It quotes at least 8 bytes of our TCP header. What our own kernel says, from the address `own`, means that a neighbour is silent.
+    """
     protocol, sender, _, start = ip_header(data, version)
     if protocol not in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6) or len(data) < start + 8:
         return None
     quoted, _, target, inner = ip_header(data[start + 8 :], version)
     inner += start + 8
-    if quoted != socket.IPPROTO_TCP or len(data) < inner + 8 or sender == sources.get(target):
+    if quoted != socket.IPPROTO_TCP or len(data) < inner + 8 or sender == own:
         return None  # a message of our own kernel says that a neighbour is silent to ARP or ND, not that a router knows no way
     our_port, port, sequence = struct.unpack_from("!HHI", data, inner)
     port_unreachable = data[start + 1] == (4 if version == 6 else 3)

@@ -1,0 +1,32 @@
+"""The pace of each host in a sweep. Pure.
+
+In the order of a sweep each round visits every host once, at the same place. So a host's pace is a timetable: round `r`, place `i` of `n`
+is due (r + i / n) / rate after the beginning, and two probes of one host are never closer than 1 / rate. A sweep that was held up goes
+on from there: it may catch up on `SLACK` seconds, not on more,
+and where a host gets so few probes that this would be one more a second, on nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SLACK = 0.02
+CATCHES_UP_FROM = 40.0
+
+
+class Timetable:
+    """When positions of an order over `hosts` are due, at so many probes a second and host. Rounds are counted as they come."""
+
+    def __init__(self, hosts: int, rate: float, now: float) -> None:
+        self._hosts, self._rate, self._begun = hosts, rate, now
+        self._slack = SLACK if rate >= CATCHES_UP_FROM else 0.0
+
+    def due(self, rounds: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The earliest moments for probes at these rounds and places, ascending as they are."""
+        when: NDArray[np.float64] = self._begun + (rounds + places / self._hosts) / self._rate
+        return when
+
+    def sent(self, last_due: float, now: float) -> None:
+        """Note that what was due up to `last_due` left now: if that is late, all that follows is late as well."""
+        self._begun += max(0.0, now - last_due - self._slack)
