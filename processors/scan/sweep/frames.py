@@ -16,7 +16,7 @@ from processors.scan.scope.mask import Addresses, Flags, Ports, ScopeMask
 from processors.scan.sweep.cookies import Words, cookies
 
 Frames = NDArray[np.uint8]
-IP4_TOTAL, IP4_SUM, IP4_DESTINATION = 2, 10, 16
+IP4_SUM, IP4_DESTINATION = 10, 16
 IP6_DESTINATION = 24
 SOURCE_PORT, DESTINATION_PORT, SEQUENCE, TCP_SUM = 0, 2, 4, 16
 MSS = 1460
@@ -31,17 +31,16 @@ class Written:
 
 
 class SynWriter:
-    """Writes the SYNs of one sweep from one source address. `link` goes before each packet: an Ethernet header, or nothing."""
+    """Writes the SYNs of one sweep from one source address, from the IP header on."""
 
-    def __init__(self, source: str, first_port: int, secret: bytes, link: bytes = b"") -> None:
+    def __init__(self, source: str, first_port: int, secret: bytes) -> None:
         self.version = ipaddress.ip_address(source).version
         self._first_port, self._secret = first_port, secret
         packet = template(source)
-        self._network = len(link)
-        self._tcp = len(link) + (20 if self.version == 4 else 40)
-        self._row = np.frombuffer(link + packet, dtype=np.uint8)
+        self._tcp = 20 if self.version == 4 else 40
+        self._row = np.frombuffer(packet, dtype=np.uint8)
         self._ip_sum = _word_sum(packet[:20])
-        self._tcp_sum = _word_sum(packet[self._tcp - len(link) :]) + _pseudo_sum(packet, self.version)
+        self._tcp_sum = _word_sum(packet[self._tcp :]) + _pseudo_sum(packet, self.version)
 
     def write(self, addresses: Addresses, ports: Ports, attempt: int, scope: ScopeMask) -> Written:
         """The SYNs to these destinations at an attempt (from 1), without those that the scope does not allow."""
@@ -54,10 +53,10 @@ class SynWriter:
         target_sum: Words = np.sum([_sixteens(word) for word in words], axis=0, dtype=np.uint64)
         checksum = self._tcp_sum + target_sum + source_port + ports + (sequence >> np.uint32(16)) + (sequence & np.uint32(0xFFFF))
         if self.version == 4:
-            _put(frames, self._network + IP4_DESTINATION, addresses.astype(">u4"))
-            _put(frames, self._network + IP4_SUM, _folded(target_sum + np.uint64(self._ip_sum)))
+            _put(frames, IP4_DESTINATION, addresses.astype(">u4"))
+            _put(frames, IP4_SUM, _folded(target_sum + np.uint64(self._ip_sum)))
         else:
-            _put(frames, self._network + IP6_DESTINATION, addresses)
+            _put(frames, IP6_DESTINATION, addresses)
         frames[:, self._tcp + SOURCE_PORT : self._tcp + SOURCE_PORT + 2] = np.frombuffer(source_port.to_bytes(2, "big"), np.uint8)
         _put(frames, self._tcp + DESTINATION_PORT, ports.astype(">u2"))
         _put(frames, self._tcp + SEQUENCE, sequence.astype(">u4"))

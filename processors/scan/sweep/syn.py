@@ -32,7 +32,7 @@ from processors.scan.sweep.order import Indices, Order
 from processors.scan.sweep.pace import Timetable
 from processors.scan.sweep.receive import Ears, attach
 from processors.scan.sweep.routes import source_of
-from processors.scan.sweep.transmit import RawSender, Sender
+from processors.scan.sweep.transmit import RawSender
 from schemas.scope import Ask
 
 FIRST_SOURCE_PORT = 61_000  # above Linux's default ephemeral range, so that no socket of the kernel has it
@@ -83,8 +83,8 @@ class SynRun:
         self._sorted = np.argsort(self._addresses)
         self._owed = 0
         self._news = asyncio.Event()
-        self._sender: Sender = stack.enter_context(closing(RawSender(self.version)))
-        self._writer = SynWriter(source, self._first_port, self._secret, self._sender.link)
+        self._sender = stack.enter_context(closing(RawSender(self.version)))
+        self._writer = SynWriter(source, self._first_port, self._secret)
         self._ears = stack.enter_context(closing(Ears(self.version, self._first_port, BLOCK, self._order.size)))
         self._routers = stack.enter_context(unreachables_socket(self.version))
         loop = asyncio.get_running_loop()

@@ -1,7 +1,6 @@
 """Sends rows of bytes with as few system calls as can be: sendmmsg(2) through ctypes, a thousand packets a call.
 
-Two ways out. `LinkSender` hands Ethernet frames to one interface (AF_PACKET), past the kernel's queues. `RawSender` hands packets from
-the IP header on to the kernel, which routes them and finds the neighbour: slower, but it works on loopback and needs no link address.
+The packets begin at the IP header; the kernel routes them and finds the neighbour.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import errno
 import os
 import select
 import socket
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,6 @@ from processors.scan.scope.mask import Addresses
 from processors.scan.sweep.frames import Frames
 
 AT_ONCE: Final = 1024
-PACKET_QDISC_BYPASS: Final = 20
-SOL_PACKET: Final = 263
 SEND_BUFFER: Final = 8 << 20
 FULL_WAIT_MS: Final = 10
 IOVEC = np.dtype([("base", np.uint64), ("length", np.uint64)])
@@ -37,38 +34,21 @@ MMSGHDR = np.dtype(
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Sender(Protocol):
-    """A way out for the rows that a `SynWriter` wrote."""
+class RawSender:
+    """The way out for the rows that a `SynWriter` wrote. Needs CAP_NET_RAW."""
 
-    link: bytes
-
-    def send(self, frames: Frames, addresses: Addresses) -> int:
-        """Send all rows, waiting where the way out is full. Returns how many the kernel took; raises OSError for what it refuses."""
-
-    def close(self) -> None:
-        """Give the socket back."""
-
-
-class _MessageSender:
-    """Common to both: the array of message headers, which differs from batch to batch only in where the rows are."""
-
-    link = b""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+    def __init__(self, version: int) -> None:
+        self._version = version
+        self._socket = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._vectors = np.zeros(AT_ONCE, dtype=IOVEC)
         self._headers = np.zeros(AT_ONCE, dtype=MMSGHDR)
         self._headers["vector"] = self._vectors.ctypes.data + IOVEC.itemsize * np.arange(AT_ONCE, dtype=np.uint64)
         self._headers["vector_length"] = 1
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-
-    def _names(self, addresses: Addresses) -> NDArray[Any] | None:
-        """A socket address for each packet, where the kernel needs one."""
-        del addresses
-        return None
 
     def send(self, frames: Frames, addresses: Addresses) -> int:
+        """Send all rows, waiting where the way out is full. Returns how many the kernel took; raises OSError for what it refuses."""
         frames = np.ascontiguousarray(frames)
         width, taken = frames.shape[1], 0
         for start in range(0, len(frames), AT_ONCE):
@@ -76,9 +56,8 @@ class _MessageSender:
             names = self._names(addresses[start : start + AT_ONCE])
             self._vectors["base"][: len(part)] = part.ctypes.data + width * np.arange(len(part), dtype=np.uint64)
             self._vectors["length"][: len(part)] = width
-            if names is not None:
-                self._headers["name"][: len(part)] = names.ctypes.data + names.strides[0] * np.arange(len(part), dtype=np.uint64)
-                self._headers["name_length"][: len(part)] = names.strides[0]
+            self._headers["name"][: len(part)] = names.ctypes.data + names.strides[0] * np.arange(len(part), dtype=np.uint64)
+            self._headers["name_length"][: len(part)] = names.strides[0]
             taken += self._send_part(len(part))
         return taken
 
@@ -100,25 +79,6 @@ class _MessageSender:
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
-
-
-class LinkSender(_MessageSender):
-    """Ethernet frames to one interface. Needs CAP_NET_RAW."""
-
-    def __init__(self, interface: str, own: bytes, next_hop: bytes, version: int) -> None:
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        sock.bind((interface, 0))
-        sock.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
-        super().__init__(sock)
-        self.link = next_hop + own + (b"\x86\xdd" if version == 6 else b"\x08\x00")
-
-
-class RawSender(_MessageSender):
-    """Packets from the IP header on, which the kernel routes. Needs CAP_NET_RAW."""
-
-    def __init__(self, version: int) -> None:
-        self._version = version
-        super().__init__(socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW))
 
     def _names(self, addresses: Addresses) -> NDArray[Any]:
         """sockaddr_in, or sockaddr_in6, of each destination; the port stays 0."""
