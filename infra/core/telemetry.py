@@ -89,8 +89,8 @@ class Meter:
         self._all.lag.labels(self._role).set(count)
 
     def error(self, text: str) -> None:
-        """What went wrong last."""
-        self._all.errors[self._role] = text[:500]
+        """What went wrong last, and when (UTC)."""
+        self._all.errors[self._role] = f"{time.strftime('%H:%M:%SZ', time.gmtime())} {text[:500]}"
 
 
 def serve(port: int, telemetry: Telemetry = TELEMETRY) -> ThreadingHTTPServer:

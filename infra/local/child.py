@@ -30,6 +30,7 @@ class Child:
     def __init__(self, command: list[str], output: Path, environment: Mapping[str, str] | None = None) -> None:
         """Start `command`, its output going to the file, by default in our own environment. Raises OSError."""
         self._failed: OSError | None = None
+        self._command = command
         started = threading.Event()
         # PDEATHSIG goes by the thread that forked, not by the process: so that thread has to live as long as the child.
         threading.Thread(target=self._keep, args=(command, output, environment, started), name="child-keeper", daemon=True).start()
@@ -77,7 +78,7 @@ class Child:
         if self.poll() is None:
             self.ask_to_stop()
             if self.wait(timeout) is None:
-                log.warning("child_killed", pid=self.pid, after_seconds=timeout)
+                log.warning("child_killed", pid=self.pid, command=self._command[-1], after_seconds=round(timeout, 1))
                 self.kill()
 
     def kill(self) -> None:

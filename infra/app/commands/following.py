@@ -79,6 +79,12 @@ def _events(settings: Settings) -> Generator[tuple[str | None, Finding | None]]:
         consumer.close()
 
 
+def _said(finding: Finding) -> str:
+    """Who works on it and the last remark, so that it shows when only they changed."""
+    remark = f'  "{finding.comment.reason}"' if finding.comment else ""
+    return (f"  → {finding.assignee}" if finding.assignee else "") + remark
+
+
 def _print(finding: Finding, as_json: bool) -> None:
     if as_json:
         print_json(finding)
@@ -87,5 +93,5 @@ def _print(finding: Finding, as_json: bool) -> None:
     style = RANK_STYLES[finding.rank.value]
     rank = f"[{style}]{finding.rank.value:8} {finding.risk:3.0f}[/]"
     when = f"{finding.changed_at:%Y-%m-%d %H:%M:%S} {finding.finding_id[:8]}"
-    line = f"{when} {rank} {finding.status.value:10} {escape(finding.title)}  {escape(places)}"
+    line = f"{when} {rank} {finding.status.value:10} {escape(finding.title)}  {escape(places)}{escape(_said(finding))}"
     out().print(line, soft_wrap=True, emoji=False)
