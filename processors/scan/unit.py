@@ -25,7 +25,7 @@ from processors.scan.sweep.connect import sweep_connect
 from processors.scan.sweep.ledger import Ledger
 from processors.scan.sweep.recall import estimate
 from processors.scan.sweep.routes import is_own, only_loopback
-from processors.scan.sweep.syn import sweep_syn, why_no_syn
+from processors.scan.sweep.syn import refused_by_kernel, sweep_syn
 from processors.scan.workers import watched
 from schemas.events.base import Transport
 from schemas.events.observations import HostObservation, HostPorts, SweepResult
@@ -173,7 +173,7 @@ def why_not_syn() -> str | None:
         return "raw sockets need root or CAP_NET_RAW"
     if only_loopback():
         return "only loopback has an address"
-    return why_no_syn()
+    return refused_by_kernel()
 
 
 def capabilities() -> tuple[str, ...]:

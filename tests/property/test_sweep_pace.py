@@ -16,19 +16,32 @@ from processors.scan.sweep.pace import SLACK, Timetable
     rounds=st.integers(1, 30),
     rate=st.sampled_from((5.0, 40.0, 500.0)),
     delays=st.lists(st.sampled_from((0.0, 0.0, 0.0, 0.001, 0.3, 5.0)), min_size=1, max_size=40),
+    cuts=st.lists(st.integers(1, 50), min_size=1, max_size=10),
 )
-def test_no_host_is_probed_faster_than_its_rate(hosts: int, rounds: int, rate: float, delays: list[float]) -> None:
+def test_no_host_is_probed_faster_than_its_rate(hosts: int, rounds: int, rate: float, delays: list[float], cuts: list[int]) -> None:
+    """As the sweep goes: it takes what is due, waits for the budget, which may cut the batch, and may be held up anywhere."""
     now, table = 1_000.0, Timetable(hosts, rate, 1_000.0)
-    sent: dict[int, list[float]] = defaultdict(list)
-    positions = [(number // hosts, number % hosts) for number in range(hosts * rounds)]
-    for number, (turn, place) in enumerate(positions):
-        (due,) = table.due(np.array([turn]), np.array([place]))
-        now = max(now, float(due)) + delays[number % len(delays)]
-        table.sent(float(due), now)
-        sent[place].append(now)
-    for moments in sent.values():
-        gaps = np.diff(moments)
-        assert (gaps >= 1 / rate - SLACK - 1e-6).all(), "no two probes of a host are closer, but for what may be caught up"
+    moments_of: dict[int, list[float]] = defaultdict(list)
+    turns, places = np.divmod(np.arange(hosts * rounds), hosts)
+    sent = step = 0
+    while sent < len(places):
+        now += delays[step % len(delays)]
+        due = table.due(turns, places)
+        table.late(float(due[sent]), now)
+        due = table.due(turns, places)
+        ready = int(np.searchsorted(due[sent:], now, side="right"))
+        if ready == 0:
+            now = float(due[sent])
+            continue
+        ready = min(ready, cuts[step % len(cuts)])
+        step += 1
+        now += delays[step % len(delays)]
+        table.late(float(due[sent]), now)
+        for place in places[sent : sent + ready]:
+            moments_of[int(place)].append(now)
+        sent += ready
+    for moments in moments_of.values():
+        assert (np.diff(moments) >= 1 / rate - SLACK - 1e-6).all(), "no two probes of a host are closer, but for what may be caught up"
         for first in moments:
             in_a_second = sum(first <= one < first + 1 - 1e-6 for one in moments)
             assert in_a_second <= max(rate * 1.05, rate + 1e-6)

@@ -2,6 +2,7 @@
 
 Waiting at each level is first come, first served, behind that level's lock, and tokens are taken from all levels at once at the end.
 So no rate is ever exceeded, a slow host delays nobody else's packets, and at each level one waiter, not hundreds, watches the clock.
+A SYN sweep takes tokens by the batch, keeps the hosts' pace itself (`sweep/pace.py`) and masks what it writes by the same rule (`mask.py`).
 """
 
 from __future__ import annotations

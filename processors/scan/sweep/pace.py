@@ -2,8 +2,8 @@
 
 In the order of a sweep each round visits every host once, at the same place. So a host's pace is a timetable: round `r`, place `i` of `n`
 is due (r + i / n) / rate after the beginning, and two probes of one host are never closer than 1 / rate. A sweep that was held up goes
-on from there: it may catch up on `SLACK` seconds, not on more,
-and where a host gets so few probes that this would be one more a second, on nothing.
+on from there: it may catch up on `SLACK` seconds, not on more, and on nothing where a host gets so few probes that this would be one
+more a second.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ class Timetable:
         when: NDArray[np.float64] = self._begun + (rounds + places / self._hosts) / self._rate
         return when
 
-    def sent(self, last_due: float, now: float) -> None:
-        """Note that what was due up to `last_due` left now: if that is late, all that follows is late as well."""
-        self._begun += max(0.0, now - last_due - self._slack)
+    def late(self, due: float, now: float) -> None:
+        """Note that what was due at one moment can leave, or left, only now: if that is late, all that follows is late as well.
+
+        To be told before a batch is chosen, so that a stall is not made up for by a burst, and after it left, so that a wait is not either.
+        """
+        self._begun += max(0.0, now - due - self._slack)

@@ -100,6 +100,8 @@ class SynRun:
             sent = 0
             while sent < len(due):
                 now = time.monotonic()
+                timetable.late(float(due[sent]), now)
+                due = timetable.due(rounds, places)
                 ready = int(np.searchsorted(due[sent:], now, side="right"))
                 if ready == 0:
                     await asyncio.sleep(min(due[sent] - now, LONGEST_SLEEP))
@@ -108,7 +110,7 @@ class SynRun:
                 ready = await self._meter.admit_some(ready)
                 batch = slice(sent, sent + ready)
                 self._send(hosts[batch], ports[batch], attempt)
-                timetable.sent(float(due[sent]), time.monotonic())
+                timetable.late(float(due[sent]), time.monotonic())
                 sent += ready
                 due = timetable.due(rounds, places)
                 await asyncio.sleep(0)  # neither admission nor sending need wait, and answers must be read meanwhile
@@ -209,7 +211,7 @@ def unreachables_socket(version: int) -> socket.socket:
     return sock
 
 
-def why_no_syn() -> str | None:
+def refused_by_kernel() -> str | None:
     """What the kernel has against the sockets of this sweep, or None."""
     try:
         Ears(4, FIRST_SOURCE_PORT, BLOCK, 1).close()
