@@ -60,7 +60,7 @@ class Partitions:
                 self._replay(numbers)
             except DamagedState as error:
                 if self._owned:
-                    raise  # of those, too, the store holds what is not in the topic's order of these
+                    raise  # the store holds partitions that are in work, too: a restart makes all of them anew
                 log.warning("state_damaged", role=self._plan.role, reason=error.message)
                 self._store = None
                 self._replay(numbers)

@@ -14,11 +14,12 @@ from pathlib import Path
 import structlog
 from rocksdict import Options, Rdict, WriteBatch
 
-from infra.core.errors import DamagedState, MissingPrerequisite
+from infra.core.errors import DamagedState, DriftlineError, MissingPrerequisite
 
 log = structlog.get_logger()
 OFFSET = b"\0offset|"
-LOCKED, NO_SPACE = "lock file", "No space left"
+DAMAGE = ("Corruption", "No such file")
+"""How RocksDB calls a file that is not what it wrote, or gone. Anything else (a lock, a full disk, rights) throws nothing away."""
 
 
 class StateStore:
@@ -42,9 +43,9 @@ class StateStore:
         try:
             self._rocks = Rdict(str(folder / "rocks"), options)
         except Exception as error:
-            if LOCKED in str(error):
+            if not _is_damage(error):
                 raise MissingPrerequisite(
-                    f"The state in {folder} is in use ({error}).",
+                    f"The state in {folder} can't be opened ({error}).",
                     "Is another worker with the same slot running? Give each its DRIFTLINE_SLOT.",
                 ) from error
             self._discard(str(error))
@@ -69,7 +70,7 @@ class StateStore:
             try:
                 key, value = next(entries, (b"", b""))
             except Exception as error:
-                raise self._damaged(error) from error
+                raise self._unusable(error) from error
             if not key.startswith(start):
                 return
             yield key[strip:].decode(), value
@@ -84,10 +85,7 @@ class StateStore:
             else:
                 batch.put(full, value)
         batch.put(OFFSET + _prefix(partition), offset.to_bytes(8, "big"))
-        try:
-            self._rocks.write(batch)
-        except Exception as error:
-            raise self._damaged(error) from error
+        self._write(batch)
 
     def wipe(self, partition: int) -> None:
         """Forget a partition, because its changelog no longer holds what this store stood for."""
@@ -95,7 +93,7 @@ class StateStore:
         for key, _ in self.scan(partition, ""):
             batch.delete(_prefix(partition) + key.encode())
         batch.delete(OFFSET + _prefix(partition))
-        self._rocks.write(batch)
+        self._write(batch)
 
     def close(self) -> None:
         """Close the store; its lock goes."""
@@ -105,20 +103,31 @@ class StateStore:
         try:
             value: bytes | None = self._rocks.get(key)
         except Exception as error:
-            raise self._damaged(error) from error
+            raise self._unusable(error) from error
         return value
 
-    def _damaged(self, reason: Exception) -> DamagedState:
-        """Close the store and note that it is to be thrown away; a full disk is no damage, and throws nothing away."""
+    def _write(self, batch: WriteBatch) -> None:
+        try:
+            self._rocks.write(batch)
+        except Exception as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, reason: Exception) -> DriftlineError:
+        """Close the store; if it is damaged, note that it is to be thrown away."""
         self._rocks.close()
-        if NO_SPACE not in str(reason):
-            self._damage.write_text(str(reason))
-        return DamagedState(f"The state in {self._folder} can't be used ({reason}).", "It is made anew from its topic at the next start.")
+        if not _is_damage(reason):
+            return DriftlineError(f"The state in {self._folder} can't be used ({reason}).", "Look at the disk; nothing is lost.")
+        self._damage.write_text(str(reason))
+        return DamagedState(f"The state in {self._folder} is damaged ({reason}).", "It is made anew from its topic at the next start.")
 
     def _discard(self, reason: str) -> None:
         log.warning("state_discarded", folder=str(self._folder), reason=reason, effect="it is made anew from its topic")
         shutil.rmtree(self._folder / "rocks", ignore_errors=True)
         self._damage.unlink(missing_ok=True)
+
+
+def _is_damage(reason: Exception) -> bool:
+    return any(word in str(reason) for word in DAMAGE)
 
 
 def _prefix(partition: int) -> bytes:
