@@ -20,7 +20,6 @@ from processors.scan.sweep.answers import Rows
 
 SOL_PACKET: Final = 263
 PACKET_RX_RING: Final = 5
-PACKET_STATISTICS: Final = 6
 PACKET_VERSION: Final = 10
 TPACKET_V3: Final = 2
 SO_ATTACH_FILTER: Final = 26
@@ -34,7 +33,7 @@ FRAME_BYTES: Final = 2048
 RETIRE_MS: Final = 4
 # offsets in struct tpacket_block_desc and struct tpacket3_hdr
 STATUS, PACKETS, FIRST = 8, 12, 16
-NEXT, NETWORK = 0, 26
+NETWORK = 26
 TO_USER = 1
 HEADERS: Final = {4: 40, 6: 60}
 """Bytes of the network and TCP header without options: all that an answer has to tell."""
@@ -85,7 +84,8 @@ class Ears:
             return np.zeros((0, width), dtype=np.uint8)
         network = int(block[first + NETWORK : first + NETWORK + 2].view(np.uint16)[0])
         places = self._places(block, count, first) + network
-        rows: Rows = block[places[:, None] + np.arange(width)]
+        # A packet may be shorter than its headers should be: what is read in their place is no answer, but must not lie outside.
+        rows: Rows = block[np.minimum(places[:, None] + np.arange(width), BLOCK_BYTES - 1)]
         return rows
 
     @staticmethod
@@ -101,11 +101,6 @@ class Ears:
         for _ in range(count - 1):
             walked.append(walked[-1] + int(block[walked[-1] : walked[-1] + 4].view(np.uint32)[0]))
         return np.array(walked, dtype=np.int64)
-
-    def drops(self) -> int:
-        """How many packets the kernel had no room for since it was last asked."""
-        statistics = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12)
-        return int(struct.unpack("3I", statistics)[1])
 
     def close(self) -> None:
         """Give ring and socket back."""
