@@ -9,7 +9,7 @@ from consumers.assess.memory import FindingMemory
 from schemas.events.base import Event
 from schemas.events.findings import Decision, DecisionKind, FindingStatus
 
-SLOT_OF = {DecisionKind.ASSIGN: "assignment", DecisionKind.COMMENT: "comment", DecisionKind.EDIT: "edit"}
+FIELD_OF = {DecisionKind.ASSIGN: "assignment", DecisionKind.COMMENT: "comment", DecisionKind.EDIT: "edit"}
 """Where the memory keeps a kind of decision; any other speaks of the finding as a whole and is kept as `standing`."""
 STATUS_OF = {
     DecisionKind.ACCEPT: FindingStatus.ACCEPTED,
@@ -32,7 +32,7 @@ def decide(memory: FindingMemory, decision: Decision) -> None:
     memory.applied = (*memory.applied, decision.decision_id)[-REMEMBERED:]
     if decision.kind is DecisionKind.EDIT and decision.risk is None:
         return
-    setattr(memory, SLOT_OF.get(decision.kind, "standing"), decision)
+    setattr(memory, FIELD_OF.get(decision.kind, "standing"), decision)
     if decision.kind is DecisionKind.REOPEN:
         memory.edit = None
 

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape as without_markup
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -122,6 +123,12 @@ def print_fields(title: str, document: Mapping[str, Any], as_json: bool) -> None
 def count(number: int, thing: str) -> str:
     """`1 target`, `2 targets`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def progress() -> Progress:
+    """A display of how many of how many, on standard error; nothing where that is no terminal."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty())
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from infra.app.commands.queries import ask
-from infra.app.output import count, err, print_json, print_rows, tell
+from infra.app.output import count, print_json, print_rows, progress, tell
 
 app = typer.Typer()
 AT_ONCE = 500
@@ -89,27 +88,26 @@ def _short(row: Row) -> Row:
 
 def wait_for_requests(request_ids: Sequence[str]) -> Outcome:
     """Show how far these requests are until each was planned and each unit of them came to an end."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     outcome = Outcome()
-    with Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with progress() as display:
         for first in range(0, len(request_ids), AT_ONCE):
-            outcome.add(_until_done(request_ids[first : first + AT_ONCE], progress))
+            outcome.add(_until_done(request_ids[first : first + AT_ONCE], display))
     return outcome
 
 
-def _until_done(request_ids: Sequence[str], progress: Progress) -> list[Row]:
-    task, said = progress.add_task("waiting to be planned", total=None), time.monotonic()
+def _until_done(request_ids: Sequence[str], display: Progress) -> list[Row]:
+    task, said = display.add_task("waiting to be planned", total=None), time.monotonic()
     names = ", ".join("'" + one.replace("\\", "\\\\").replace("'", "\\'") + "'" for one in request_ids)
     while True:
         _, rows = ask(QUERY.format(where=f"request_id IN ({names})", limit=10 * AT_ONCE))
         units, waiting = (sum(int(row[name]) for row in rows) for name in ("units", "waiting"))
         planned = {row["request_id"] for row in rows} >= set(request_ids)
         if planned and not waiting:
-            progress.remove_task(task)
+            display.remove_task(task)
             return rows
         words = "units ended" if planned else "units ended, some requests wait to be planned"
-        progress.update(task, description=words, completed=units - waiting, total=units or None)
-        if progress.disable and time.monotonic() - said >= SAY_SECONDS:
+        display.update(task, description=words, completed=units - waiting, total=units or None)
+        if display.disable and time.monotonic() - said >= SAY_SECONDS:
             tell(f"{units - waiting} of {units} {words}")
             said = time.monotonic()
         time.sleep(ASK_SECONDS)

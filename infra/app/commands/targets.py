@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from infra.app.commands.runs import Outcome, wait_for_requests
-from infra.app.output import count, err, print_json, tell
+from infra.app.output import count, print_json, progress, tell
 from infra.app.people import now, publisher
 from infra.app.probe_names import check_probes, known_probes
 from infra.core.errors import BadInput, Refused
@@ -64,14 +63,14 @@ def push_targets(
         if wait:
             ids.append(key)
 
-    with _source(targets, file) as lines, _progress() as progress, publisher(settings) as outlet:
-        task = progress.add_task("targets", total=None)
+    with _source(targets, file) as lines, progress() as display, publisher(settings) as outlet:
+        task = display.add_task("targets", total=None)
         report, told = PushReport(), 0
 
         def tell_on(latest: PushReport) -> None:
             nonlocal report, told
             report = latest
-            progress.update(task, completed=latest.accepted)
+            display.update(task, completed=latest.accepted)
             for one in latest.rejected[told:]:
                 tell(f"line {one.line}: {one.text}: {one.reason}")
             told = len(latest.rejected)
@@ -134,8 +133,3 @@ def _source(targets: list[str] | None, file: Path | None) -> Iterator[Iterable[s
         if sys.stdin.isatty():
             tell("Reading targets from standard input, one a line; Ctrl-D ends it.")
         yield as_they_come(bounded_lines(sys.stdin))
-
-
-def _progress() -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty())
