@@ -106,7 +106,9 @@ def test_path(network: None, address: str, hops: tuple[str, ...], probe: str) ->
 
 def test_no_path_without_leave_for_it(network: None, tmp_path: Path) -> None:
     gate = NotingGate(refuse=lambda address, ask: ask.kind == "path")
-    with capturing(tmp_path, "icmp or udp or (ip and ip[8] < 30)", SCANNER) as seen:
+    # Seconds after another test's sweep the kernel still tells itself, on loopback, which neighbours were silent to ARP.
+    to_itself = "(src host 198.18.210.1 and dst host 198.18.210.1)"
+    with capturing(tmp_path, f"(icmp or udp or (ip and ip[8] < 30)) and not {to_itself}", SCANNER) as seen:
         (host,) = scan_inside([WEB4], "21700", "traceroute", "tcptraceroute", gate=gate).hosts
     assert host.path is None
     assert seen == []
