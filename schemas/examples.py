@@ -25,7 +25,17 @@ from schemas.events.findings import (
     ReviewStatus,
 )
 from schemas.events.grants import Command, CommandKind, Grant, Intensity, Window
-from schemas.events.observations import Certificate, Hop, HostObservation, HostPorts, HttpFacts, ServiceObservation, SweepResult, TlsFacts
+from schemas.events.observations import (
+    Certificate,
+    Hop,
+    HostObservation,
+    HostPorts,
+    HttpFacts,
+    Quarantine,
+    ServiceObservation,
+    SweepResult,
+    TlsFacts,
+)
 from schemas.events.operations import AgentState, AgentStatus, AuditRecord, Rollup, Tick
 from schemas.events.targets import Cadence, CadenceKind, Campaign, Cause, PinnedName, Refusal, Run, TargetRequest, WorkUnit
 from schemas.ids import content_id, finding_id
@@ -187,6 +197,10 @@ EXAMPLES: tuple[tuple[str, Event], ...] = (
             loss=0.01,
             recall=0.999,
             recall_samples=2,
+            recall_low=0.85,
+            recall_high=1.0,
+            drops=1,
+            quarantined=(Quarantine(address="198.18.0.66", reason="answered on 100 of the first 104 ports"),),
             started_at=AT,
             finished_at=AT + timedelta(seconds=2),
         ),

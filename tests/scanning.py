@@ -41,6 +41,9 @@ class NotingMask(ScopeMask):
 
     gate: NotingGate
 
+    def covers(self, addresses: Addresses) -> Flags:
+        return np.ones(len(addresses), dtype=bool)
+
     def allows(self, addresses: Addresses, ports: Ports, kind: Literal["tcp", "udp", "icmp"] = "tcp") -> Flags:
         texts = (str(ip_address(int(one) if addresses.dtype.kind == "u" else one.ljust(16, b"\0"))) for one in addresses)
         return np.array([self.gate.covers(text, int(port)) for text, port in zip(texts, ports, strict=True)], dtype=bool)
@@ -77,6 +80,9 @@ class NotingGate:
         return self.batches[-1]
 
     def unsent(self, unit: WorkUnit, packets: int) -> None:
+        self.batches.append(-packets)
+
+    def control(self, unit: WorkUnit, packets: int) -> None:
         self.batches.append(-packets)
 
     def check_unit(self) -> None:

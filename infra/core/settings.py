@@ -115,11 +115,15 @@ class ScannerSettings(Section):
     zone: str = Field("default", description="the zone whose work this scanner takes")
     agent_id: str | None = Field(None, description="default: the host's name and the worker's slot")
     engine: Literal["auto", "syn", "connect"] = Field("auto", description="how ports are swept; auto: syn where raw sockets are allowed")
+    backend: Literal["auto", "af_xdp", "tx_ring", "sendmmsg", "raw"] = Field(
+        "auto", description="how SYNs leave; auto: the first that works"
+    )
     parallel_units: int = Field(16, ge=1, le=256, description="units in work at once, one a subnet")
     packets_per_second: int = Field(1000, ge=1, description="ceiling of this scanner, below whatever a grant allows")
     per_host_per_second: int = Field(40, ge=1, description="most packets a second to one host")
     connect_timeout: float = Field(1.5, gt=0, description="seconds to wait for a connection")
     attempts: int = Field(2, ge=1, le=5, description="probes to an unanswered port before it counts as silent")
+    quarantine_ports: int = Field(100, ge=20, description="a host open on so many ports, and on most that were asked, is not believed")
     nmap_processes: int = Field(4, ge=1, le=16, description="nmap processes at once")
     hping_processes: int = Field(4, ge=1, le=50, description="hping3 processes at once")
     cut_off_seconds: float = Field(5.0, gt=0, description="no successful poll for so long: sending stops")

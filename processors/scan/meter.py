@@ -14,21 +14,26 @@ class Meter:
     def __init__(self, gate: Gate, unit: WorkUnit) -> None:
         self._gate, self._unit = gate, unit
         self._last: tuple[str, Ask] | None = None
-        self.sent = 0
+        self.sent = self.control_sent = 0
 
     async def admit(self, address: str, ask: Ask, packets: int = 1) -> None:
-        """Wait for the budget, then check. Raises OutOfScope or Halted. Large asks are split, so that no bucket is too small for one."""
-        while packets > 0:
-            part = min(packets, self._unit.per_host_per_second)
-            await self._gate.admit(self._unit, address, ask, part)
-            self.sent += part
-            packets -= part
+        """Wait for the budget, then check. Raises OutOfScope or Halted. Several are paid for one by one, before the first leaves."""
+        for _ in range(packets):
+            await self._gate.admit(self._unit, address, ask, 1)
+            self.sent += 1
         self._last = (address, ask)
 
     async def admit_some(self, most: int) -> int:
         """Wait for the budgets; how many packets, up to `most`, may leave at once. Raises Halted."""
         count = await self._gate.admit_some(self._unit, most)
         self.sent += count
+        return count
+
+    async def control(self, most: int) -> int:
+        """The same for frames that are no probes: they ask neighbours where they are, and are counted apart. Raises Halted."""
+        count = await self._gate.admit_some(self._unit, most)
+        self._gate.control(self._unit, count)
+        self.control_sent += count
         return count
 
     def unsent(self, packets: int) -> None:

@@ -250,7 +250,8 @@ class Scanner:
 
     def _progress(self, state: AgentState) -> Progress:
         partitions = tuple(sorted(self._backlog.queues))
-        return Progress(state, partitions, len(self._jobs), self._done, self._gate.packets, self._gate.refused)
+        gate = self._gate
+        return Progress(state, partitions, len(self._jobs), self._done, gate.packets, gate.refused, gate.control)
 
     def _lag(self) -> int:
         lag = sum(len(queue) for queue in self._backlog.queues.values())

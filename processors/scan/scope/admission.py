@@ -19,7 +19,7 @@ from infra.core.settings import Settings
 from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.scope.mask import ScopeMask, compile_mask
 from processors.scan.scope.orders import Orders
-from processors.scan.scope.pacing import Bucket, bucket, filled, share, spend, wait, with_rate
+from processors.scan.scope.pacing import Bucket, bucket, filled, share, spend, wait, with_limit
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask, GrantBook, standing
 
@@ -56,7 +56,7 @@ class ScannerGate:
         self.contact_at = uptime()
         self.owned = 1
         self.stopping = False
-        self.packets = 0
+        self.packets = self.control = 0
         self.refused = 0
         self.whole = Level(bucket(settings.scanner.packets_per_second, uptime()))
         self._grants: dict[str, Level] = {}
@@ -84,7 +84,7 @@ class ScannerGate:
         total = self.rules.book.known[grant_id].grant.intensity.packets_per_second
         rate, now = share(total, self.owned, self.settings.kafka.partitions), self.uptime()
         level = self._grants.setdefault(grant_id, Level(bucket(rate, now)))
-        level.bucket = with_rate(level.bucket, rate, now)
+        level.bucket = with_limit(level.bucket, rate, now)
         return level
 
 
@@ -189,6 +189,12 @@ class UnitGate:
             level.bucket = spend(level.bucket, now, -packets)
         self.packets -= packets
         self._scanner.packets -= packets
+
+    def control(self, unit: WorkUnit, packets: int) -> None:
+        """Count so many of those that `admit_some` let through apart: they are no probes."""
+        self.packets -= packets
+        self._scanner.packets -= packets
+        self._scanner.control += packets
 
     def check_unit(self) -> None:
         """Raises Halted if nothing of the unit may leave now."""

@@ -46,6 +46,9 @@ class Gate(Protocol):
     def unsent(self, unit: WorkUnit, packets: int) -> None:
         """Take back so many packets that `admit_some` let through and that did not leave after all."""
 
+    def control(self, unit: WorkUnit, packets: int) -> None:
+        """Count so many of those that `admit_some` let through apart: they are no probes."""
+
     def check_unit(self) -> None:
         """Raises Halted if nothing of the unit may leave now."""
 
