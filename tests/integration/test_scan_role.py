@@ -154,7 +154,7 @@ def test_a_stopped_process_sends_nothing_when_it_goes_on_until_it_has_asked_agai
     assert "revoked" in bench.sweeps()[0].stopped_reason
 
 
-def test_a_freeze_halts_its_networks_at_once_and_a_resume_ends_it(bench: Bench) -> None:
+def test_a_freeze_halts_its_networks_at_once_and_only_a_thaw_ends_it(bench: Bench) -> None:
     bench.say("grants", "lab", make_grant())
     bench.thread()
     bench.push(make_unit(1, ports=1000, rate=50), make_unit(2, ports=150, rate=50))
@@ -164,7 +164,12 @@ def test_a_freeze_halts_its_networks_at_once_and_a_resume_ends_it(bench: Bench) 
     assert max(one.at for one in packets_on(bench.wire) if one.address == "198.18.1.1") - frozen_at < 2.0
     assert {one.subnet: one.stopped_reason for one in bench.sweeps()} == {"198.18.1.0/24": "frozen", "198.18.2.0/24": ""}
     bench.command(CommandKind.RESUME)
-    numbers = itertools.count(3)
+    bench.command(CommandKind.THAW, networks=("198.18.1.0/24",))  # that is not what was frozen
+    bench.push(make_unit(3, address="198.18.1.1"))
+    wait_for(lambda: len(bench.sweeps()) == 3)
+    assert [one.stopped_reason for one in bench.sweeps() if one.unit_id == make_unit(3).unit_id] == ["frozen"]
+    bench.command(CommandKind.THAW, networks=("198.18.1.0/28",))
+    numbers = itertools.count(4)
 
     def probed_again() -> bool:
         bench.push(make_unit(next(numbers), address="198.18.1.1"))
