@@ -153,8 +153,7 @@ def test_wrong_settings_are_told_at_the_start(tmp_path: Path) -> None:
 def test_where_two_must_sign_nothing_is_planned_before_the_second_has(tmp_path: Path) -> None:
     second = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
     public = base64.b64encode(second.public_key().public_bytes_raw()).decode()
-    signers = (Signer(name="tester", public_key=PUBLIC, networks=SIGNER.networks),)
-    signers += (Signer(name="other", public_key=public, networks=SIGNER.networks),)
+    signers = tuple(Signer(name=name, public_key=one, networks=SIGNER.networks) for name, one in (("tester", PUBLIC), ("other", public)))
     step = make_step(Settings(data_dir=tmp_path, scope=ScopeSettings(signers=signers, signers_required=2)), Codec())
     refused = run_in(list(step.handle(record(request("198.18.0.1", ports="22")), context(grant()))))
     assert refused.units == 0
