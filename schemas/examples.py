@@ -24,7 +24,7 @@ from schemas.events.findings import (
     Review,
     ReviewStatus,
 )
-from schemas.events.grants import Command, CommandKind, Grant, Intensity, Window
+from schemas.events.grants import Command, CommandKind, Grant, Intensity, Signature, Window
 from schemas.events.observations import (
     Certificate,
     Hop,
@@ -108,9 +108,11 @@ EXAMPLES: tuple[tuple[str, Event], ...] = (
             issued_by="ann",
             signer="operator",
             signature="c2lnbmF0dXJl",
+            cosignatures=(Signature(signer="security", signature="YW5vdGhlcg=="),),
         ),
     ),
     ("commands", Command(agent_id="*", kind=CommandKind.FREEZE, networks=("198.18.0.0/24",), issued_by="ann", issued_at=AT)),
+    ("commands", Command(agent_id="*", kind=CommandKind.THAW, networks=("198.18.0.0/24",), issued_by="Ann Lee", issued_at=AT)),
     (
         "campaigns",
         Campaign(

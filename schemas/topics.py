@@ -49,7 +49,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("inventory", (InventoryRecord,), "network or asset", "compact", "CMDB, a file, anyone", "correlator, archiver", single=True),
     Topic("intel", (IntelRecord,), "CVE id", "compact", "feeds", "correlator, archiver", single=True),
     Topic("decisions", (Decision,), "finding id|slot, or finding id", "compact", "CLI, console, SOAR", "assessor, archiver", single=True),
-    Topic("commands", (Command,), "agent id", "compact", "CLI, console", "scanner, archiver", single=True),
+    Topic("commands", (Command,), "agent id, and the network of a freeze", "compact", "CLI, console", "scanner, archiver", single=True),
     Topic("targets", (TargetRequest,), "any or none", "delete", "anyone", "planner", 7 * DAY_MS),
     Topic("runs", (Run,), "run id", "compact,delete", "planner", "console, archiver", 30 * DAY_MS),
     Topic("work", (WorkUnit,), "subnet", "delete", "planner", "scanners of that zone", DAY_MS, per_zone=True),

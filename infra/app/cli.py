@@ -26,6 +26,8 @@ COMMANDS: dict[str, str] = {
     "agents": "queries",
     "runs": "runs",
     "freeze": "orders",
+    "thaw": "orders",
+    "drain": "orders",
     "resume": "orders",
 }
 NOUNS: dict[str, str] = {

@@ -92,6 +92,9 @@ class ScopeSettings(Section):
 
     signers: tuple[Signer, ...] = Field((), description="trusted signers: `name`, `public_key` (base64), `networks` that it may grant")
     signers_file: Path | None = Field(None, description="TOML file of further signers; default: signers.toml in the data folder")
+    signers_required: int = Field(
+        1, ge=1, le=2, description="signers that a grant needs, each of whom may grant all its networks; one is enough to revoke"
+    )
     resolvers: tuple[str, ...] = Field((), description="DNS servers for names of targets; default: the system's resolver")
 
 
