@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "runs": "runs",
     "freeze": "orders",
     "resume": "orders",
+    "identify": "identify",
 }
 NOUNS: dict[str, str] = {
     "grant": "grants",
