@@ -93,7 +93,8 @@ def test_what_is_not_there_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_recog_is_asked_where_the_own_rules_know_nothing(tmp_path: Path) -> None:
-    rule = '<fingerprint pattern="^(Open|Acme)SSH"><example>AcmeSSH</example><param pos="0" name="service.product" value="theirs"/></fingerprint>'
+    param = '<param pos="0" name="service.product" value="theirs"/>'
+    rule = f'<fingerprint pattern="^(Open|Acme)SSH"><example>AcmeSSH</example>{param}</fingerprint>'
     bad = '<fingerprint pattern="(?=x)"/>'
     (tmp_path / "ssh.xml").write_text(f'<fingerprints matches="ssh.banner">{rule}{bad}</fingerprints>')
     result = call("--recog", str(tmp_path), "--json", given=line(GREETING) + line(b"SSH-2.0-AcmeSSH"))
