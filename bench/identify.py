@@ -1,8 +1,8 @@
 """`make bench-identify`: banners a second that the table of rules identifies on one core, and the longest that a hostile banner takes.
 
 The banners are all examples of the table, each service's in equal number, divided into texts and asked as `driftline identify` does,
-half with their protocol named and half with nothing but the text. The peer, in the same call, is the same rules with Python's `re`, one after
-another. Hostile banners are 64 KiB of what rules nearly match.
+half with their protocol named and half with nothing but the text. The peer, in the same call, is the same rules with Python's `re`, one
+after another. Hostile banners are 64 KiB of what rules nearly match.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def by_table(identifier: Identifier) -> Ask:
     """The rule that the table names, asked as the command asks."""
 
     def ask(raw: bytes, protocol: str) -> str | None:
-        services = identifier.services(protocol, None)
-        found = identifier.best(texts_in(raw, services[0]), services)
+        groups = identifier.groups(protocol, None)
+        found = identifier.best(texts_in(raw, groups[0][0]), groups)
         return found.rule if found else None
 
     return ask
@@ -99,13 +99,13 @@ def one_by_one() -> Ask:
         of[rule.service, rule.field].append(place)
 
     def places(services: tuple[str, ...], texts: dict[str, bytes]) -> Iterator[tuple[int, bytes]]:
-        for service, field in itertools.product(services, FIELDS):
+        for field, service in itertools.product(FIELDS, services):
             if field in texts:
                 yield from ((place, texts[field][:MOST_BYTES]) for place in of[service, field])
 
     def ask(raw: bytes, protocol: str) -> str | None:
-        services = identifier.services(protocol, None)
-        for place, text in places(services, texts_in(raw, services[0])):
+        groups = identifier.groups(protocol, None)
+        for place, text in places(groups[0], texts_in(raw, groups[0][0])):
             rule, pattern = rules[place]
             found = pattern.search(text)
             if found:

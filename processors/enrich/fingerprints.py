@@ -44,8 +44,8 @@ class Fingerprints:
         if marks and all(one.startswith(f"{MARK}{self.version}:") for one in marks):
             return seen  # this table's own work
         plain = without_marks(seen)
-        services = self.identifier.services(plain.service, plain.port, strict=True)
-        fitting = (one for one in self.identifier.matches(texts_of(plain), services) if same_product(plain.product, one.product))
+        groups = self.identifier.groups(plain.service, plain.port, strict=True)
+        fitting = (one for one in self.identifier.matches(texts_of(plain), groups) if same_product(plain.product, one.product))
         found = next(fitting, None)
         if found is None or (plain.version and found.version and not same_version(plain.version, found.version)):
             return plain

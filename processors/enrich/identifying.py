@@ -13,6 +13,9 @@ from processors.enrich.linear import PatternSet
 from processors.enrich.table import FIELDS, Rule, Table, built_in_table
 
 PLACE = re.compile(r"\{(\w+)\}")
+ORDER = {field: number for number, field in enumerate(FIELDS)}
+Group = tuple[str, ...]
+"""Names of services whose rules are asked together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,44 +42,45 @@ class Identifier:
         for rule in table.rules:
             grouped[rule.service, rule.field].append(rule)
         self._rules = dict(grouped)
-        self._sets: dict[tuple[str, str], PatternSet] = {}
+        self._sets: dict[tuple[Group, str], tuple[list[Rule], PatternSet]] = {}
         self._openings = {one.name: one.opening for one in table.services}
-        self._order = tuple(dict.fromkeys(rule.service for rule in table.rules))
+        named = tuple(dict.fromkeys(rule.service for rule in table.rules))
         asked = {one.name for one in table.services if one.asked}
-        self._plain = tuple(name for name in self._order if name not in asked)
+        self._plain = tuple(name for name in named if name not in asked)
+        self._order = (*self._plain, *(name for name in named if name in asked))
 
-    def services(self, protocol: str, port: int | None, *, strict: bool = False) -> tuple[str, ...]:
-        """Whose rules may judge a text: those of its protocol if that is known, else those of the port, then all.
+    def groups(self, protocol: str, port: int | None, *, strict: bool = False) -> tuple[Group, ...]:
+        """Services whose rules may judge a text: that of its protocol if it is known, else those of the port one by one, then all together.
 
         `strict` leaves out the services whose texts say nothing of their protocol, unless protocol or port speak for them.
         """
         known = self.table.names.get(protocol.lower())
         if known is not None:
-            return (known,)
+            return ((known,),)
         usual = self.table.of_port(port) if port is not None else ()
-        return tuple(dict.fromkeys((*usual, *(self._plain if strict else (*self._plain, *self._order)))))
+        return (*((one,) for one in usual), self._plain if strict else self._order)
 
-    def matches(self, texts: Mapping[str, bytes], services: Iterable[str]) -> Iterator[Identity]:
+    def matches(self, texts: Mapping[str, bytes], groups: Iterable[Group]) -> Iterator[Identity]:
         """What these services' rules make of texts by field, the best first."""
-        fields = sorted(texts, key=lambda one: FIELDS.index(one) if one in FIELDS else len(FIELDS))
-        for service in services:
+        fields = sorted(texts, key=lambda one: ORDER.get(one, len(ORDER)))
+        for group in groups:
             for field in fields:
-                yield from self._judged(service, field, texts[field])
-            if (service, "bare") in self._rules:
-                yield from self._judged(service, "bare", self._bare(service, texts.get("banner", b"")))
+                yield from self._judged(group, field, texts[field])
+            for service in group:
+                if (service, "bare") in self._rules:
+                    yield from self._judged((service,), "bare", self._bare(service, texts.get("banner", b"")))
 
-    def best(self, texts: Mapping[str, bytes], services: Iterable[str]) -> Identity | None:
+    def best(self, texts: Mapping[str, bytes], groups: Iterable[Group]) -> Identity | None:
         """The best of the matches."""
-        return next(self.matches(texts, services), None)
+        return next(self.matches(texts, groups), None)
 
-    def _judged(self, service: str, field: str, text: bytes) -> Iterator[Identity]:
-        rules = self._rules.get((service, field))
-        if not rules or not text:
-            return
-        found = self._sets.get((service, field))
+    def _judged(self, group: Group, field: str, text: bytes) -> Iterator[Identity]:
+        found = self._sets.get((group, field))
         if found is None:
-            found = self._sets[service, field] = PatternSet([rule.pattern for rule in rules])
-        for place in found.matching(text):
+            rules = [rule for service in group for rule in self._rules.get((service, field), ())]
+            found = self._sets[group, field] = rules, PatternSet([rule.pattern for rule in rules])
+        rules, patterns = found
+        for place in patterns.matching(text) if rules else ():
             groups = rules[place].pattern.search(text)
             if groups is not None:
                 yield identity(rules[place], groups)

@@ -66,7 +66,7 @@ def test_all_at_once_finds_what_one_by_one_finds(rule: Rule, noise: str, cut: in
 def test_any_bytes_are_answered(raw: bytes, service: str) -> None:
     identifier = built_in_identifier()
     for head in (b"", b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-", b"220 "):
-        found = identifier.best(texts_in(head + raw, service), identifier.services(service, None))
+        found = identifier.best(texts_in(head + raw, service), identifier.groups(service, None))
         assert found is None or found.product
 
 

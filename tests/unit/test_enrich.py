@@ -29,12 +29,12 @@ def raw(example: Example) -> bytes:
 @pytest.mark.parametrize(("rule", "example"), CASES, ids=[f"{rule.name}-{n}" for n, (rule, _) in enumerate(CASES)])
 def test_each_example_is_recognised_by_its_own_rule_first(rule: Rule, example: Example) -> None:
     texts, identifier = {rule.field: raw(example)}, built_in_identifier()
-    found = identifier.best(texts, (rule.service,))
+    found = identifier.best(texts, ((rule.service,),))
     assert found is not None
     assert (found.rule, found.service, found.product) == (rule.name, rule.service, rule.product)
     assert (found.version, found.extra, found.cpe, found.revision) == (example.version, example.extra, example.cpe, example.revision)
     if rule.service not in ASKED:
-        assert identifier.best(texts, identifier.services("", None)) == found, "another service's rule takes its text"
+        assert identifier.best(texts, identifier.groups("", None)) == found, "another service's rule takes its text"
 
 
 def test_the_table_is_wide_and_no_rule_is_without_example() -> None:
@@ -60,11 +60,11 @@ def test_names_of_services_are_said_once() -> None:
 
 def test_protocol_and_port_say_whose_rules_judge() -> None:
     identifier = built_in_identifier()
-    assert identifier.services("HTTPS", 22) == ("http",)
-    assert identifier.services("", 161)[0] == "snmp"
-    assert identifier.services("no-such", 22)[0] == "ssh"
-    assert "snmp" not in identifier.services("", 22, strict=True)
-    assert set(identifier.services("", None)) == {rule.service for rule in RULES}
+    assert identifier.groups("HTTPS", 22) == (("http",),)
+    assert identifier.groups("", 161)[0] == ("snmp",)
+    assert identifier.groups("no-such", 22)[0] == ("ssh",)
+    assert "snmp" not in {one for group in identifier.groups("", 22, strict=True) for one in group}
+    assert set(identifier.groups("", None)[0]) == {rule.service for rule in RULES}
 
 
 def test_a_text_that_says_nothing_of_its_protocol_is_judged_only_where_that_is_known() -> None:

@@ -52,17 +52,17 @@ def folder(tmp_path: Path) -> Path:
 
 def test_rules_name_what_their_params_say(folder: Path) -> None:
     identifier = Identifier(load_recog(folder).table())
-    found = identifier.best({"banner": b"SSH-2.0-AcmeSSH_1.2"}, identifier.services("ssh", None))
+    found = identifier.best({"banner": b"SSH-2.0-AcmeSSH_1.2"}, identifier.groups("ssh", None))
     assert found is not None
     assert (found.rule, found.vendor, found.product, found.version) == ("recog:ssh_banners:1", "Acme", "Acme SSH daemon", "1.2")
     assert found.cpe == r"cpe:2.3:a:acme:ssh-daemon:1.2:*:*:*:*:*:*:*"
-    system = identifier.best({"banner": b"SSH-2.0-acmeosBEEF"}, ("ssh",))
+    system = identifier.best({"banner": b"SSH-2.0-acmeosBEEF"}, (("ssh",),))
     assert system is not None
     assert (system.product, system.cpe) == ("OS", "cpe:2.3:o:acme:os:-:*:*:*:*:*:*:*")
-    box = identifier.best({"title": b"acme\nbox"}, identifier.services("https", None))
+    box = identifier.best({"title": b"acme\nbox"}, identifier.groups("https", None))
     assert box is not None
     assert (box.vendor, box.product) == ("", "Box")
-    assert identifier.best({"banner": b"nobody"}, ("ssh",)) is None
+    assert identifier.best({"banner": b"nobody"}, (("ssh",),)) is None
 
 
 def test_what_can_not_be_used_is_told(folder: Path) -> None:

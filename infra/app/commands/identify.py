@@ -118,8 +118,8 @@ def answer(number: int, grab: Grab, identifiers: Iterable[Identifier]) -> dict[s
     raw = grab.raw()
     found: Identity | None = None
     for one in identifiers:
-        services = one.services(grab.protocol, grab.port)
-        found = one.best(texts_in(raw, services[0] if services else ""), services)
+        groups = one.groups(grab.protocol, grab.port)
+        found = one.best(texts_in(raw, groups[0][0] if groups[0] else ""), groups)
         if found:
             break
     said = found or Identity("", "", "", "")
