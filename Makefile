@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long dev check format lab-down clean bench-latency
+.PHONY: help demo test test-long dev check format lab-down clean bench-latency bench-identify
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -40,3 +40,6 @@ clean: ## remove caches and the virtual environment
 
 bench-latency: dev ## time from a target event to its finding row (ARGS="--events 150 --rate 5")
 	@$(BIN)/python -m bench.latency $(ARGS)
+
+bench-identify: dev ## banners a second that the table of rules identifies, and its slowest hostile banner
+	@$(BIN)/python -m bench.identify $(ARGS)

@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "thaw": "orders",
     "drain": "orders",
     "resume": "orders",
+    "identify": "identify",
 }
 NOUNS: dict[str, str] = {
     "grant": "grants",

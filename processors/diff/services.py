@@ -5,7 +5,7 @@ A look that knows less (no nmap, a probe that failed) erases nothing; noise (dat
 
 from __future__ import annotations
 
-from processors.enrich.fingerprints import MARK
+from processors.enrich.fingerprints import MARK, PACKAGE
 from schemas.events.observations import Hop, HttpFacts, ServiceObservation, TlsFacts
 
 STEADY_HEADERS = ("x-powered-by", "x-generator", "strict-transport-security")
@@ -33,7 +33,7 @@ def merge(old: ServiceObservation, new: ServiceObservation) -> ServiceObservatio
         banner=new.banner or old.banner,
         tls=_merge_tls(old.tls, new.tls),
         http=_merge_http(old.http, new.http),
-        facts={**old.facts, **new.facts},
+        facts={**{name: said for name, said in old.facts.items() if named is old or not name.startswith(PACKAGE)}, **new.facts},
         evidence=tuple(dict.fromkeys((*plain, *marks))),
     )
 

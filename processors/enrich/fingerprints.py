@@ -1,4 +1,4 @@
-"""Fill in product, version and CPEs from banners and headers, by a small versioned table of rules (`rules.toml`).
+"""Fill in product, version and CPEs from banners and headers, by the table of rules (`rules/*.toml`).
 
 What nmap said stands; a rule only fills what is empty. What a rule filled is marked in `evidence` as `fingerprints@VERSION:RULE=FIELDS`, so
 that it can be taken out again: a new table is applied to the old observation too before the two are compared, and so changes nothing alone.
@@ -7,81 +7,63 @@ that it can be taken out again: a new table is applied to the old observation to
 from __future__ import annotations
 
 import functools
-import re
-import tomllib
 from dataclasses import dataclass
-from importlib.resources import files
 
+from processors.enrich.cpe import as_uri
+from processors.enrich.identifying import Identifier, Identity, built_in_identifier
 from schemas.events.observations import HostObservation, ServiceObservation
 
 MARK = "fingerprints@"
-MAX_TEXT = 2048
+PACKAGE = "package."
+"""Facts whose names begin so belong to the version: the distribution that built the package, and its own revision of it."""
+_FACT = "facts."
 _EMPTY: dict[str, str | tuple[str, ...]] = {"service": "", "product": "", "version": "", "extra": "", "cpes": ()}
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A text and what its rule must make of it."""
-
-    text: str
-    product: str
-    version: str = ""
-    extra: str = ""
-    cpe: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One fingerprint: where to look, for what, and what it means."""
-
-    name: str
-    field: str
-    pattern: re.Pattern[str]
-    service: str
-    product: str
-    version: str
-    extra: str
-    cpes: tuple[str, ...]
-    examples: tuple[Example, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """A table of rules and its version."""
+    """A table of rules, applied to what scanners saw."""
 
-    version: str
-    rules: tuple[Rule, ...]
+    identifier: Identifier
+
+    @property
+    def version(self) -> str:
+        """The version of the table."""
+        return self.identifier.table.version
 
     def enrich(self, seen: HostObservation) -> HostObservation:
         """The observation with what its texts say, and the table's version."""
         return seen.model_copy(update={"services": tuple(self.identify(one) for one in seen.services), "fingerprints": self.version})
 
     def identify(self, seen: ServiceObservation) -> ServiceObservation:
-        """One service with what this table makes of it. What an earlier table made of it is taken out first."""
+        """One service with what this table makes of it. What an earlier table made of it is taken out first.
+
+        The first match of the product that is known already counts, unless the versions differ.
+        """
         marks = [one for one in seen.evidence if one.startswith(MARK)]
         if marks and all(one.startswith(f"{MARK}{self.version}:") for one in marks):
             return seen  # this table's own work
         plain = without_marks(seen)
-        for rule in self.rules:
-            found = rule.pattern.search(text_of(plain, rule.field)[:MAX_TEXT])
-            if found:
-                return self._fill(plain, rule, found)
-        return plain
+        groups = self.identifier.groups(plain.service, plain.port, strict=True)
+        fitting = (one for one in self.identifier.matches(texts_of(plain), groups) if same_product(plain.product, one.product))
+        found = next(fitting, None)
+        if found is None or (plain.version and found.version and not same_version(plain.version, found.version)):
+            return plain
+        return self._fill(plain, found)
 
-    def _fill(self, seen: ServiceObservation, rule: Rule, found: re.Match[str]) -> ServiceObservation:
-        if seen.product and seen.product != rule.product:
-            return seen
-        version = expand(rule.version, found)
-        if seen.version and version and not same_version(seen.version, version):
-            return seen
-        said = {"service": rule.service, "product": rule.product, "version": version, "extra": expand(rule.extra, found)}
+    def _fill(self, seen: ServiceObservation, found: Identity) -> ServiceObservation:
+        said = {"service": found.service, "product": found.product, "version": found.version, "extra": found.extra}
         fill: dict[str, object] = {name: value for name, value in said.items() if value and not getattr(seen, name)}
-        cpes = tuple(filter(None, (expand(one, found, cut=True) for one in rule.cpes)))
-        if cpes and not seen.cpes:
-            fill["cpes"] = cpes
-        if not fill:
+        if found.cpe and not seen.cpes:
+            fill["cpes"] = (as_uri(found.cpe),)
+        package = {"distribution": found.distribution, "revision": found.revision}
+        facts = {f"{PACKAGE}{name}": value for name, value in package.items() if value and f"{PACKAGE}{name}" not in seen.facts}
+        if not fill and not facts:
             return seen
-        mark = f"{MARK}{self.version}:{rule.name}={'+'.join(sorted(fill))}"
+        names = sorted((*fill, *(f"{_FACT}{name}" for name in facts)))
+        if facts:
+            fill["facts"] = dict(sorted((seen.facts | facts).items()))
+        mark = f"{MARK}{self.version}:{found.rule}={'+'.join(names)}"
         return seen.model_copy(update={**fill, "evidence": (*seen.evidence, mark)})
 
 
@@ -92,26 +74,25 @@ def without_marks(seen: ServiceObservation) -> ServiceObservation:
         return seen
     filled = {name for mark in marks for name in mark.partition("=")[2].split("+")}
     plain: dict[str, object] = {name: _EMPTY[name] for name in filled if name in _EMPTY}
+    plain["facts"] = {name: value for name, value in seen.facts.items() if f"{_FACT}{name}" not in filled}
     return seen.model_copy(update={**plain, "evidence": tuple(one for one in seen.evidence if not one.startswith(MARK))})
 
 
-def text_of(seen: ServiceObservation, field: str) -> str:
-    """The text that a rule looks at; empty where there is none."""
-    if field == "banner":
-        return seen.banner
-    if field.startswith("facts."):
-        return seen.facts.get(field.removeprefix("facts."), "")
-    if seen.http is None:
-        return ""
-    return {"server": seen.http.server, "title": seen.http.title, "powered_by": seen.http.headers.get("x-powered-by", "")}[field]
+def texts_of(seen: ServiceObservation) -> dict[str, bytes]:
+    """The texts that rules look at, by field; those that it lacks left out."""
+    texts = {"banner": seen.banner, **{f"{_FACT}{name}": value for name, value in seen.facts.items()}}
+    if seen.http is not None:
+        headers = seen.http.headers
+        texts |= {"title": seen.http.title, "server": seen.http.server, "location": seen.http.location}
+        texts |= {"www_authenticate": headers.get("www-authenticate", ""), "generator": headers.get("x-generator", "")}
+        texts["powered_by"] = headers.get("x-powered-by", "")
+    return {field: text.encode() for field, text in texts.items() if text}
 
 
-def expand(template: str, found: re.Match[str], *, cut: bool = False) -> str:
-    """The template with its groups; '' if a group is empty, or (`cut`) only without its last `:{group}` then."""
-    groups = {name: value or "" for name, value in found.groupdict().items()}
-    if all(groups[name] for name in re.findall(r"\{(\w+)\}", template)):
-        return template.format_map(groups)
-    return template.rpartition(":")[0] if cut else ""
+def same_product(known: str, found: str) -> bool:
+    """Whether a rule's product is the known one, which may be said shorter (`Apache`, `Apache httpd`), or none is known."""
+    short, long = (" ".join(name.casefold().replace("-", " ").split()) for name in (known, found))
+    return not short or short == long or long.startswith(f"{short} ")
 
 
 def same_version(one: str, other: str) -> bool:
@@ -120,27 +101,7 @@ def same_version(one: str, other: str) -> bool:
     return long == short or long.startswith(f"{short} ")
 
 
-def parse_table(text: str) -> Fingerprints:
-    """A table from TOML. Raises ValueError, KeyError or re.error for a wrong one (a developer's mistake, found by the tests)."""
-    raw = tomllib.loads(text)
-    rules = tuple(
-        Rule(
-            name=one["name"],
-            field=one["field"],
-            pattern=re.compile(one["pattern"], re.IGNORECASE),
-            service=one["service"],
-            product=one["product"],
-            version=one.get("version", ""),
-            extra=one.get("extra", ""),
-            cpes=tuple(one.get("cpes", ())),
-            examples=tuple(Example(**example) for example in one["example"]),
-        )
-        for one in raw["rule"]
-    )
-    return Fingerprints(version=str(raw["version"]), rules=rules)
-
-
 @functools.cache
 def built_in() -> Fingerprints:
     """The table that comes with this package."""
-    return parse_table((files("processors.enrich") / "rules.toml").read_text(encoding="utf-8"))
+    return Fingerprints(built_in_identifier())

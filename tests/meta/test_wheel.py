@@ -39,7 +39,7 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     assert held == wanted
     for needed in (".avsc", ".sql", ".toml", ".lock", ".py"):
         assert any(name.endswith(needed) for name in held), needed
-    assert {"infra/local/kafka_jars.lock", "processors/enrich/rules.toml"} <= held
+    assert {"infra/local/kafka_jars.lock", "processors/enrich/rules/services.toml"} <= held
     assert any(name.startswith("schemas/avro/history/") for name in held)
 
 

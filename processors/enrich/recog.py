@@ -1,0 +1,184 @@
+"""Rapid7's recog databases (github.com/rapid7/recog, BSD licence) as further rules, where a user has them. Nothing of them comes with us.
+
+A file of XML is a database: `matches` names the text that it judges, each `fingerprint` has a pattern and the params that follow from it.
+The patterns are Ruby's: `^` and `$` hold at every line, and all flags but REG_ICASE mean that a dot takes line ends too.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from infra.core.errors import BadInput
+from processors.enrich.cpe import PLACE, from_uri, quoted
+from processors.enrich.linear import Pattern, PatternError
+from processors.enrich.table import Rule, Table, built_in_table
+
+MOST_BYTES = 16 << 20  # of one file
+KEYS = {
+    "ssh.banner": ("ssh", "bare"),
+    "ftp.banner": ("ftp", "bare"),
+    "smtp.banner": ("smtp", "bare"),
+    "imap4.banner": ("imap", "bare"),
+    "pop3.banner": ("pop3", "bare"),
+    "nntp.banner": ("nntp", "bare"),
+    "telnet.banner": ("telnet", "banner"),
+    "http_header.server": ("http", "server"),
+    "http_header.wwwauth": ("http", "www_authenticate"),
+    "http_header.cookie": ("http", "cookie"),
+    "http_header.x-powered-by": ("http", "powered_by"),
+    "html_title": ("http", "title"),
+    "rtsp_header.server": ("rtsp", "server"),
+    "sip_header.server": ("sip", "server"),
+    "snmp.sys_description": ("snmp", "banner"),
+    "dns.versionbind": ("dns", "banner"),
+    "ntp.banner": ("ntp", "banner"),
+    "smb.native_os": ("smb", "banner"),
+    "smb.native_lm": ("smb", "banner"),
+    "ldap.search_result": ("ldap", "banner"),
+    "hp.pjl.id": ("pjl", "banner"),
+}
+"""What a database judges, by its `matches`, as service and field; `bare` is a banner behind its protocol's own words."""
+RUBY = {r"\h": "[0-9a-fA-F]", r"\H": "[^0-9a-fA-F]", r"\Z": r"\n?\z"}
+PARTS = ("service", "os", "hw")  # the first that names a product says who the rule is about
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """One of theirs: the rule that came of it, its params (group number and fixed value by name) and its examples with what they expect."""
+
+    rule: Rule
+    params: Mapping[str, tuple[int, str]]
+    examples: tuple[tuple[bytes, Mapping[str, str]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recog:
+    """What was read: fingerprints, those whose pattern RE2 can't take (with the reason), and databases that judge texts not read here."""
+
+    fingerprints: tuple[Fingerprint, ...]
+    refused: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def table(self) -> Table:
+        """The rules that name a vendor or a product, as a table with our services."""
+        rules = tuple(one.rule for one in self.fingerprints if one.rule.vendor or one.rule.product)
+        return Table("recog", rules, built_in_table().services)
+
+    def wrong_examples(self) -> Iterator[str]:
+        """Their own examples that our reading of their rules does not meet."""
+        for one in self.fingerprints:
+            for text, expected in one.examples:
+                groups = one.rule.pattern.search(text)
+                if groups is None:
+                    yield f"{one.rule.name}: {text[:80]!r} does not match"
+                    continue
+                said = {name: groups.get(str(number), "") if number else value for name, (number, value) in one.params.items()}
+                lacks = [name for name, value in expected.items() if "{" not in said.get(name, "") and said.get(name, "") != value]
+                if lacks:
+                    yield f"{one.rule.name}: {text[:80]!r} gives another {', '.join(lacks)}"
+
+
+def load_recog(folder: Path) -> Recog:
+    """Read every .xml file of a folder. Raises BadInput if there is none, or one is no XML, too large, or declares entities."""
+    files = sorted(folder.glob("*.xml")) if folder.is_dir() else []
+    if not files:
+        raise BadInput(f"{folder} holds no recog database.", "Name the folder with recog's .xml files, its 'xml' folder.")
+    fingerprints: list[Fingerprint] = []
+    refused: list[str] = []
+    others: list[str] = []
+    for path in files:
+        root = _parsed(path)
+        key = root.get("matches", "")
+        if root.tag != "fingerprints" or key not in KEYS:
+            others.append(path.name)
+            continue
+        for number, element in enumerate(root.iter("fingerprint"), 1):
+            name = f"recog:{path.stem}:{number}"
+            try:
+                fingerprints.append(read_fingerprint(element, name, key, path.with_suffix("")))
+            except (PatternError, ValueError) as error:
+                refused.append(f"{name}: {error}")
+    return Recog(tuple(fingerprints), tuple(refused), tuple(others))
+
+
+def read_fingerprint(element: Element, name: str, key: str, folder: Path) -> Fingerprint:
+    """One fingerprint; examples that are files lie in `folder`, which bears the database's name.
+
+    Raises PatternError if RE2 can't take its pattern, ValueError for what is otherwise unsound.
+    """
+    params = {one.get("name", ""): (int(one.get("pos", "0")), one.get("value", "")) for one in element.iter("param")}
+    service, field = KEYS[key]
+    about = next((part for part in PARTS if f"{part}.product" in params or f"{part}.vendor" in params), PARTS[0])
+    uri = params.get(f"{about}.cpe23", (0, ""))[1]
+    rule = Rule(
+        name,
+        service,
+        field,
+        Pattern(translated(element.get("pattern", ""), element.get("flags", ""))),
+        vendor=_template(params, f"{about}.vendor"),
+        product=_template(params, f"{about}.product"),
+        version=_template(params, f"{about}.version"),
+        cpe=_cpe(uri, params) if uri else "",
+    )
+    return Fingerprint(rule, params, tuple(_examples(element, folder)))
+
+
+def translated(pattern: str, flags: str) -> str:
+    """A pattern of theirs as RE2 takes it."""
+    letters = {"i" if flag.strip() == "REG_ICASE" else "s" for flag in flags.split(",") if flag.strip()}
+    plain = re.sub(r"\\.", lambda found: RUBY.get(found[0], found[0]), pattern, flags=re.DOTALL)
+    return f"(?{''.join(sorted(letters | {'m'}))}){plain}"
+
+
+def _parsed(path: Path) -> Element:
+    if path.stat().st_size > MOST_BYTES:
+        raise BadInput(f"{path} is larger than {MOST_BYTES >> 20} MiB.", "A recog database is not; leave it out.")
+    try:
+        root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise BadInput(
+            f"{path} can't be read: {type(error).__name__}.", "A recog database is plain XML without a DTD or entities."
+        ) from None
+    return root
+
+
+def _template(params: Mapping[str, tuple[int, str]], name: str) -> str:
+    """A param as a template of ours; braces in a fixed value stand for other params."""
+    number, value = params.get(name, (0, ""))
+    if number:
+        return f"{{{number}}}"
+    return PLACE.sub(lambda place: _template({key: one for key, one in params.items() if key != name}, place[1]), value)
+
+
+def _cpe(uri: str, params: Mapping[str, tuple[int, str]]) -> str:
+    def fill(value: str) -> str:
+        whole = PLACE.sub(lambda place: _template(params, place[1]), value)
+        pieces = re.split(r"(\{\d+\})", whole)
+        return "".join(piece if PLACE.fullmatch(piece) else quoted(piece) for piece in pieces if piece) or "*"
+
+    return from_uri(uri, fill)
+
+
+def _examples(element: Element, folder: Path) -> Iterator[tuple[bytes, dict[str, str]]]:
+    for one in element.iter("example"):
+        expected = {name: value for name, value in one.attrib.items() if not name.startswith("_")}
+        text = (one.text or "").encode()
+        if one.get("_encoding") == "base64":
+            try:
+                text = base64.b64decode(text)
+            except binascii.Error as error:
+                raise ValueError(f"an example is no base64: {error}") from None
+        file = one.get("_filename")
+        if file is None:
+            yield text, expected
+        elif (folder / file).resolve().is_relative_to(folder.resolve()) and (folder / file).is_file():
+            yield (folder / file).read_bytes()[:MOST_BYTES], expected
