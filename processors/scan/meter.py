@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from processors.scan.scope.gate import Gate, OutOfScope
-from processors.scan.scope.mask import ScopeMask
+from processors.scan.scope.mask import Addresses, Ports, ScopeMask
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask
 
@@ -35,6 +35,10 @@ class Meter:
         """Take back so many that were let through and did not leave after all."""
         self._gate.unsent(self._unit, packets)
         self.sent -= packets
+
+    def touched(self, addresses: Addresses, ports: Ports) -> None:
+        """Tell of TCP packets, a row each, that left past the kernel's taps (AF_XDP, PACKET_QDISC_BYPASS). What a tap sees is not told."""
+        self._gate.sent(addresses, ports)
 
     async def settle_all(self, packets: int) -> None:
         """Pay afterwards for so many packets that the kernel sent by itself. Raises Halted."""

@@ -17,9 +17,10 @@ from typing import Protocol
 
 from infra.core.settings import Settings
 from processors.scan.scope.gate import Halted, OutOfScope
-from processors.scan.scope.mask import ScopeMask, compile_mask
+from processors.scan.scope.mask import Addresses, Ports, ScopeMask, compile_mask
 from processors.scan.scope.orders import Orders
 from processors.scan.scope.pacing import Bucket, bucket, filled, share, spend, wait, with_rate
+from processors.scan.witness.witness import Trace
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask, GrantBook, standing
 
@@ -75,6 +76,11 @@ class ScannerGate:
         entry = self.rules.book.known.get(unit.grant_id)
         return f"no trusted grant has the id {unit.grant_id}" if entry is None else standing(entry, unit.zone, now)
 
+    def issuer(self, unit: WorkUnit) -> str:
+        """Who issued the unit's grant, by the grant itself; '' where it is not known."""
+        entry = self.rules.book.known.get(unit.grant_id)
+        return entry.grant.issued_by if entry is not None else ""
+
     def cut_off(self) -> bool:
         """Whether the last proof of contact is too old to go on sending."""
         return self.uptime() - min(self.rules.fresh_at, self.contact_at) > self.settings.scanner.cut_off_seconds
@@ -95,8 +101,9 @@ class UnitGate:
     answered may take as long again. Time that it waits for budgets shared with others does not count.
     """
 
-    def __init__(self, scanner: ScannerGate, unit: WorkUnit) -> None:
+    def __init__(self, scanner: ScannerGate, unit: WorkUnit, trace: Trace | None = None) -> None:
         now = scanner.uptime()
+        self.trace = trace
         self.unit, self.lost = unit, False
         self.halted: str | None = None
         self.packets = 0
@@ -150,6 +157,8 @@ class UnitGate:
                 await self._shared_tokens(unit, address, ask, packets, host)
         self.packets += packets
         self._scanner.packets += packets
+        if self.trace is not None:
+            self.trace.admitted(address, ask, packets)
 
     async def admit_some(self, unit: WorkUnit, most: int) -> int:
         """Wait until the budgets of scanner, grant and unit allow a packet; take the tokens of as many as they allow, up to `most`.
@@ -189,6 +198,11 @@ class UnitGate:
             level.bucket = spend(level.bucket, now, -packets)
         self.packets -= packets
         self._scanner.packets -= packets
+
+    def sent(self, addresses: Addresses, ports: Ports) -> None:
+        """TCP packets to these addresses and ports have left past the kernel's taps."""
+        if self.trace is not None:
+            self.trace.sent(addresses, ports)
 
     def check_unit(self) -> None:
         """Raises Halted if nothing of the unit may leave now."""
