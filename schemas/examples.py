@@ -25,7 +25,17 @@ from schemas.events.findings import (
     ReviewStatus,
 )
 from schemas.events.grants import Command, CommandKind, Grant, Intensity, Window
-from schemas.events.observations import Certificate, Hop, HostObservation, HostPorts, HttpFacts, ServiceObservation, SweepResult, TlsFacts
+from schemas.events.observations import (
+    Certificate,
+    Hop,
+    HostObservation,
+    HostPorts,
+    HttpFacts,
+    Impact,
+    ServiceObservation,
+    SweepResult,
+    TlsFacts,
+)
 from schemas.events.operations import AgentState, AgentStatus, AuditRecord, Rollup, Tick
 from schemas.events.targets import Cadence, CadenceKind, Campaign, Cause, PinnedName, Refusal, Run, TargetRequest, WorkUnit
 from schemas.events.touches import PacketKind, Touch, Touches
@@ -190,6 +200,7 @@ EXAMPLES: tuple[tuple[str, Event], ...] = (
             recall_samples=2,
             started_at=AT,
             finished_at=AT + timedelta(seconds=2),
+            impact=(Impact(address=ADDRESS, port=443),),
         ),
     ),
     (

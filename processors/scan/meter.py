@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from processors.scan.scope.gate import Gate, OutOfScope
 from processors.scan.scope.mask import Addresses, Ports, ScopeMask
 from schemas.events.targets import WorkUnit
@@ -9,12 +11,16 @@ from schemas.scope import Ask
 
 
 class Meter:
-    """Admits and counts the packets of one unit. `sent` counts what was let through, answers' acknowledgements included."""
+    """Admits and counts the packets of one unit. `sent` counts what was let through, answers' acknowledgements included.
+
+    `by_host` counts what was admitted one by one, not a sweep's batches.
+    """
 
     def __init__(self, gate: Gate, unit: WorkUnit) -> None:
         self._gate, self._unit = gate, unit
         self._last: tuple[str, Ask] | None = None
         self.sent = 0
+        self.by_host: Counter[str] = Counter()
 
     async def admit(self, address: str, ask: Ask, packets: int = 1) -> None:
         """Wait for the budget, then check. Raises OutOfScope or Halted. Large asks are split, so that no bucket is too small for one."""
@@ -22,6 +28,7 @@ class Meter:
             part = min(packets, self._unit.per_host_per_second)
             await self._gate.admit(self._unit, address, ask, part)
             self.sent += part
+            self.by_host[address] += part
             packets -= part
         self._last = (address, ask)
 
@@ -67,6 +74,10 @@ class Meter:
             await self.admit(address, ask, packets)
         except OutOfScope:
             self.sent += packets
+
+    def hold(self, reason: str) -> None:
+        """Halt this unit and all of its subnet for a while."""
+        self._gate.hold(self._unit, reason)
 
     def check(self, address: str, ask: Ask) -> None:
         """Check without waiting or counting. Raises OutOfScope or Halted."""

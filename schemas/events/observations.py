@@ -17,6 +17,13 @@ class HostPorts(Event):
     not_probed: tuple[PortRange, ...] = ()
 
 
+class Impact(Event):
+    """A host that answered on this TCP port and stopped answering while it was probed."""
+
+    address: str
+    port: Port
+
+
 class SweepResult(Event):
     """What one unit probed and what answered. A probed host that is not in `hosts` was silent on every probed port.
 
@@ -45,6 +52,7 @@ class SweepResult(Event):
     recall_samples: int
     started_at: Timestamp
     finished_at: Timestamp
+    impact: tuple[Impact, ...] = ()
 
 
 class Certificate(Event):

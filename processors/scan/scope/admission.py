@@ -22,6 +22,7 @@ from processors.scan.scope.orders import Orders
 from processors.scan.scope.pacing import Bucket, bucket, filled, share, spend, wait, with_rate
 from processors.scan.witness.witness import Trace
 from schemas.events.targets import WorkUnit
+from schemas.ids import subnet_key
 from schemas.scope import Ask, GrantBook, standing
 
 STOPPING, LOST, CUT_OFF, FROZEN, EXPIRED, OVER_TIME = "stopping", "partition_lost", "cut_off", "frozen", "expired", "over_time"
@@ -61,6 +62,7 @@ class ScannerGate:
         self.refused = 0
         self.whole = Level(bucket(settings.scanner.packets_per_second, uptime()))
         self._grants: dict[str, Level] = {}
+        self._held: dict[str, tuple[float, str]] = {}
 
     def halt(self, unit: WorkUnit) -> str | None:
         """Why nothing of this unit may be sent now, or None."""
@@ -70,11 +72,20 @@ class ScannerGate:
             return CUT_OFF
         if self.rules.orders.freezes(unit.subnet):
             return FROZEN
+        until, reason = self._held.get(subnet_key(unit.zone, unit.subnet), (0.0, ""))
+        if self.uptime() < until:
+            return reason
         now = self.now()
         if now >= unit.expires_at:
             return EXPIRED
         entry = self.rules.book.known.get(unit.grant_id)
         return f"no trusted grant has the id {unit.grant_id}" if entry is None else standing(entry, unit.zone, now)
+
+    def hold(self, unit: WorkUnit, reason: str) -> None:
+        """Halt the unit's subnet for `scanner.impact_hold_seconds`, for this reason."""
+        now = self.uptime()
+        self._held = {subnet: held for subnet, held in self._held.items() if held[0] > now}
+        self._held[subnet_key(unit.zone, unit.subnet)] = now + self.settings.scanner.impact_hold_seconds, reason
 
     def issuer(self, unit: WorkUnit) -> str:
         """Who issued the unit's grant, by the grant itself; '' where it is not known."""
@@ -203,6 +214,10 @@ class UnitGate:
         """TCP packets to these addresses and ports have left past the kernel's taps."""
         if self.trace is not None:
             self.trace.sent(addresses, ports)
+
+    def hold(self, unit: WorkUnit, reason: str) -> None:
+        """Let nothing more out to the unit's subnet for a while."""
+        self._scanner.hold(unit, reason)
 
     def check_unit(self) -> None:
         """Raises Halted if nothing of the unit may leave now."""

@@ -49,6 +49,9 @@ class Gate(Protocol):
     def sent(self, addresses: Addresses, ports: Ports) -> None:
         """TCP packets to these addresses and ports, a row each, have left past the kernel's taps: told by an engine that bypasses them."""
 
+    def hold(self, unit: WorkUnit, reason: str) -> None:
+        """Let nothing more out to the unit's subnet for a while."""
+
     def check_unit(self) -> None:
         """Raises Halted if nothing of the unit may leave now."""
 
