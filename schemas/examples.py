@@ -31,6 +31,7 @@ from schemas.events.observations import (
     HostObservation,
     HostPorts,
     HttpFacts,
+    Impact,
     Quarantine,
     ServiceObservation,
     SweepResult,
@@ -38,6 +39,7 @@ from schemas.events.observations import (
 )
 from schemas.events.operations import AgentState, AgentStatus, AuditRecord, Rollup, Tick
 from schemas.events.targets import Cadence, CadenceKind, Campaign, Cause, PinnedName, Refusal, Run, TargetRequest, WorkUnit
+from schemas.events.touches import PacketKind, Touch, Touches
 from schemas.ids import content_id, finding_id
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -205,6 +207,7 @@ EXAMPLES: tuple[tuple[str, Event], ...] = (
             quarantined=(Quarantine(address="198.18.0.66", reason="answered on 100 of the first 104 ports"),),
             started_at=AT,
             finished_at=AT + timedelta(seconds=2),
+            impact=(Impact(address=ADDRESS, port=443),),
         ),
     ),
     (
@@ -224,6 +227,29 @@ EXAMPLES: tuple[tuple[str, Event], ...] = (
             path=(Hop(ttl=1, address="198.18.0.2", rtt_ms=0.2), Hop(ttl=2)),
             fingerprints="1",
             observed_at=AT,
+        ),
+    ),
+    (
+        "touches",
+        Touches(
+            record_id=content_id("touches", "example"),
+            unit_id=UNIT,
+            run_id=RUN,
+            campaign_id="dmz",
+            zone="default",
+            subnet=SUBNET,
+            grant_id="lab",
+            grant_revision=2,
+            issued_by="ann",
+            agent_id="scanner-0",
+            exact=True,
+            touches=(
+                Touch(
+                    first=ADDRESS, last="198.18.1.4", kind=PacketKind.TCP, ports=WEB, every_port=True, packets=4, first_at=AT, last_at=AT
+                ),
+                Touch(first=ADDRESS, last=ADDRESS, kind=PacketKind.ICMP, packets=1, first_at=AT, last_at=AT),
+            ),
+            at=AT,
         ),
     ),
     (

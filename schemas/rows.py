@@ -16,6 +16,7 @@ from schemas.events.findings import Exposure, Finding
 from schemas.events.observations import HostObservation, ServiceObservation, SweepResult
 from schemas.events.operations import AgentStatus, AuditRecord, Rollup
 from schemas.events.targets import Run
+from schemas.events.touches import Touches
 from schemas.portset import show_ports
 
 Row = dict[str, Any]
@@ -115,6 +116,36 @@ def _service(seen: ServiceObservation | None) -> Row:
         "http_status": http.status if http else 0,
         "http_title": http.title if http else "",
     }
+
+
+def _touches(event: Touches) -> Iterator[TableRow]:
+    for number, one in enumerate(event.touches):
+        yield (
+            "touches",
+            {
+                "record_id": event.record_id,
+                "number": number,
+                "first_ip": address(one.first),
+                "last_ip": address(one.last),
+                "kind": one.kind.value,
+                "ports": show_ports(one.ports),
+                "every_port": one.every_port,
+                "packets": one.packets,
+                "exact": event.exact,
+                "unit_id": event.unit_id,
+                "run_id": event.run_id,
+                "campaign_id": event.campaign_id or "",
+                "zone": event.zone,
+                "subnet": event.subnet,
+                "grant_id": event.grant_id,
+                "grant_revision": event.grant_revision,
+                "issued_by": event.issued_by,
+                "agent_id": event.agent_id,
+                "attempt": event.attempt,
+                "first_at": one.first_at,
+                "last_at": one.last_at,
+            },
+        )
 
 
 def _asset(event: AssetState) -> Iterator[TableRow]:
@@ -293,6 +324,7 @@ def _rollup(event: Rollup) -> Iterator[TableRow]:
 ROWS: dict[type[Event], Callable[[Any], Iterator[TableRow]]] = {
     SweepResult: _sweep,
     HostObservation: _observation,
+    Touches: _touches,
     AssetState: _asset,
     AssetChange: _change,
     Exposure: _exposure,

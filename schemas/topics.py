@@ -13,6 +13,7 @@ from schemas.events.grants import Command, Grant
 from schemas.events.observations import HostObservation, SweepResult
 from schemas.events.operations import AgentStatus, AuditRecord, Rollup, Tick
 from schemas.events.targets import Campaign, Run, TargetRequest, WorkUnit
+from schemas.events.touches import Touches
 
 DAY_MS = 86_400_000
 Cleanup = Literal["compact", "delete", "compact,delete"]
@@ -54,6 +55,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("runs", (Run,), "run id", "compact,delete", "planner", "console, archiver", 30 * DAY_MS),
     Topic("work", (WorkUnit,), "subnet", "delete", "planner", "scanners of that zone", DAY_MS, per_zone=True),
     Topic("probes", (SweepResult, HostObservation), "subnet", "delete", "scanner", "differ, archiver", 7 * DAY_MS),
+    Topic("touches", (Touches,), "subnet", "delete", "scanner", "archiver", 7 * DAY_MS),
     Topic("assets", (AssetState,), "asset", "compact", "differ", "archiver"),
     Topic("changes", (AssetChange,), "asset, partitioned by subnet", "delete", "differ", "correlator, archiver, anyone", 7 * DAY_MS),
     Topic("exposures", (Exposure,), "finding id", "delete", "correlator", "assessor, archiver", 7 * DAY_MS),

@@ -56,6 +56,7 @@ class NotingGate:
         self._refuse, self._halt_after = refuse, halt_after
         self.admitted: list[tuple[str, Ask, int]] = []
         self.batches: list[int] = []
+        self.held: list[str] = []
         self.halted = False
 
     def check(self, unit: WorkUnit, address: str, ask: Ask) -> None:
@@ -84,6 +85,12 @@ class NotingGate:
 
     def control(self, unit: WorkUnit, packets: int) -> None:
         self.batches.append(-packets)
+
+    def sent(self, addresses: Addresses, ports: Ports) -> None:
+        """What left past the taps is no matter of this gate."""
+
+    def hold(self, unit: WorkUnit, reason: str) -> None:
+        self.held.append(reason)
 
     def check_unit(self) -> None:
         if self.halted or (self._halt_after is not None and len(self.admitted) >= self._halt_after):

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "query": "queries",
     "agents": "queries",
     "runs": "runs",
+    "touched": "touched",
     "freeze": "orders",
     "thaw": "orders",
     "drain": "orders",

@@ -32,6 +32,7 @@ NOTE = "Written by `python -m infra.app.reference` from the code; a test compare
 TABLE_NOTES = {
     "sweeps": "One unit of work: what was probed, how much of it answered, and how good the look was.",
     "observations": "One service as one look saw it. History; the current state is in `services`.",
+    "touches": "So many packets to each address from `first_ip` to `last_ip`, within about a second. `driftline touched` asks it.",
     "assets": "One address in one zone, as it is now.",
     "services": "One port of an asset, as it is now.",
     "changes": "One thing that changed on one asset.",

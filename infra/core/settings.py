@@ -129,6 +129,7 @@ class ScannerSettings(Section):
     quarantine_ports: int = Field(100, ge=20, description="a host open on so many ports, and on most that were asked, is not believed")
     nmap_processes: int = Field(4, ge=1, le=16, description="nmap processes at once")
     hping_processes: int = Field(4, ge=1, le=50, description="hping3 processes at once")
+    impact_hold_seconds: int = Field(900, ge=0, description="no unit of a subnet so long after a host of it stopped answering while probed")
     cut_off_seconds: float = Field(5.0, gt=0, description="no successful poll for so long: sending stops")
 
 

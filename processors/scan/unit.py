@@ -3,6 +3,7 @@
 This is what the scanner's runtime calls; it knows nothing of Kafka. Order within a unit:
 1. sweep every TCP port of every address (`sweep_syn` or `sweep_connect`), which writes the ledger of port states;
 2. run the service probes on each answered port, then the host probes, and merge what they say;
+   beside both, hosts that answered are asked now and then whether they still do (`watchman`);
 3. report. When the gate halts the unit, or its time is over, the report holds what was finished, and says so.
 """
 
@@ -26,6 +27,7 @@ from processors.scan.sweep.connect import sweep_connect
 from processors.scan.sweep.ledger import Ledger, PortState
 from processors.scan.sweep.recall import estimate
 from processors.scan.sweep.syn import refused_by_kernel, sweep_syn
+from processors.scan.watchman import Watchman
 from processors.scan.workers import watched
 from schemas.events.base import Transport
 from schemas.events.observations import HostObservation, HostPorts, Quarantine, SweepResult
@@ -76,16 +78,16 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
             swept = meter.sent
         await look.at_all(ledger.answered(), choose_probes(load_probes(), unit.probes, surroundings.gate.allows_intrusive()))
 
-    stopped = ""
+    stopped, watchman = "", Watchman(ledger, meter, unit.packets_per_second)
     try:
-        await watched(work(), meter.recheck, surroundings.limit_seconds)
+        await watched(watchman.beside(work()), meter.recheck, surroundings.limit_seconds)
     except Halted as halt:
         stopped = halt.reason
     except TimeoutError:
         stopped = f"it took longer than {surroundings.limit_seconds:.0f} s"
     log.info("unit_done", unit=unit.unit_id, engine=engine, packets=meter.sent, refused=len(ledger.refused), stopped=stopped)
     result = sweep_result(unit, surroundings, ledger, engine, started).model_copy(
-        update={"packets_sent": swept, "complete": not stopped, "stopped_reason": stopped}
+        update={"packets_sent": swept, "complete": not stopped, "stopped_reason": stopped, "impact": watchman.impact()}
     )
     sweeps = [result] if unit.tcp_ports or not unit.udp_ports else []
     if unit.udp_ports:

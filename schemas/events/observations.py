@@ -24,6 +24,13 @@ class Quarantine(Event):
     reason: str
 
 
+class Impact(Event):
+    """A host that answered on this TCP port and stopped answering while it was probed."""
+
+    address: str
+    port: Port
+
+
 class SweepResult(Event):
     """What one unit probed and what answered. A probed host that is not in `hosts` was silent on every probed port.
 
@@ -57,6 +64,7 @@ class SweepResult(Event):
     quarantined: tuple[Quarantine, ...] = ()
     started_at: Timestamp
     finished_at: Timestamp
+    impact: tuple[Impact, ...] = ()
 
 
 class Certificate(Event):
