@@ -73,7 +73,7 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
     async def work() -> None:
         nonlocal swept
         try:
-            await sweep(engine, ledger, meter, surroundings.settings)
+            await sweep(engine, ledger, meter, surroundings.settings, watchman)
         finally:
             swept = meter.sent
         await look.at_all(ledger.answered(), choose_probes(load_probes(), unit.probes, surroundings.gate.allows_intrusive()))
@@ -95,17 +95,20 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
     return UnitReport(sweeps=tuple(sweeps), hosts=look.observations(), packets=meter.sent)
 
 
-async def sweep(engine: str, ledger: Ledger, meter: Meter, settings: ScannerSettings) -> None:
+async def sweep(engine: str, ledger: Ledger, meter: Meter, settings: ScannerSettings, watchman: Watchman) -> None:
     """Fill the ledger. A SYN sweep that the kernel refuses is finished by connects."""
     if not ledger.addresses:
         return
     if engine == "syn":
         try:
-            await sweep_syn(ledger, meter, settings)
+            watchman.asks = False
+            await sweep_syn(ledger, meter, settings, watchman)
         except OSError as error:
             log.warning("syn_sweep_failed", error=str(error))
         else:
             return
+        finally:
+            watchman.asks = True
     await sweep_connect(ledger, meter, settings)
 
 

@@ -11,7 +11,7 @@ from processors.scan.impact import Suspect, Vigil, reason_of
 from processors.scan.meter import Meter
 from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.sweep.connect import ONE_SYN_SECONDS, LocalTrouble, connect
-from processors.scan.sweep.ledger import Ledger, PortState
+from processors.scan.sweep.ledger import Key, Ledger, PortState
 from schemas.events.observations import Impact
 from schemas.scope import Ask
 
@@ -22,15 +22,16 @@ MOST_AT_THE_END = 16
 
 
 class Watchman:
-    """The vigil of one unit. Asks are plain connects, one SYN each, and pass the gate like any packet.
+    """The vigil of one unit. A SYN sweep asks for it, in its own checks; else it asks itself, by plain connects of one SYN each.
 
-    They take a hundredth of the unit's packets at most, but one a round in any case; and no host is asked more often than every 5 s
-    while it answers.
+    Those pass the gate like any packet. They take a hundredth of the unit's packets at most, but one a round in any case; and no host is
+    asked more often than every 5 s while it answers. `asks`: whether it may ask itself now.
     """
 
     def __init__(self, ledger: Ledger, meter: Meter, packets_per_second: int) -> None:
         self.vigil = Vigil()
         self.suspects: tuple[Suspect, ...] = ()
+        self.asks = True
         self._ledger, self._meter = ledger, meter
         self._most = max(1, int(packets_per_second * SHARE * ROUND_SECONDS / PACKETS_PER_ASK))
 
@@ -53,11 +54,29 @@ class Watchman:
         """The hosts that stopped answering, as an event says it."""
         return tuple(Impact(address=one.address, port=one.port) for one in self.suspects)
 
+    def due(self, most: int) -> list[Key]:
+        """Up to so many ports to ask now; who takes them is to `note` what they say."""
+        self._take_in()
+        return self.vigil.due(asyncio.get_running_loop().time(), most, self._meter.by_host)
+
+    def note(self, address: str, answered: bool) -> None:
+        """What became of an ask."""
+        self.vigil.note(address, answered)
+
+    def judge(self) -> None:
+        """Raises Halted, and halts the subnet, where a host stopped answering."""
+        self.suspects = self.vigil.suspects()
+        if self.suspects:
+            reason = reason_of(self.suspects)
+            self._meter.hold(reason)
+            raise Halted(reason)
+
     async def _keep_watch(self) -> None:
         while True:
             await asyncio.sleep(ROUND_SECONDS)
-            self._take_in()
-            await self._round(self._most)
+            if self.asks:
+                self._take_in()
+                await self._round(self._most)
 
     def _take_in(self) -> None:
         """Watch what answered since, at its first port."""
@@ -71,11 +90,7 @@ class Watchman:
     async def _round(self, most: int) -> None:
         keys = self.vigil.due(asyncio.get_running_loop().time(), most, self._meter.by_host)
         await asyncio.gather(*(self._ask(*key) for key in keys))
-        self.suspects = self.vigil.suspects()
-        if self.suspects:
-            reason = reason_of(self.suspects)
-            self._meter.hold(reason)
-            raise Halted(reason)
+        self.judge()
 
     async def _ask(self, address: str, port: int) -> None:
         ask = Ask("tcp", port)

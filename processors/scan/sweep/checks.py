@@ -6,11 +6,14 @@ source port, so that its answers are told from those of probes. What a check cos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.scan.sweep.ledger import Key
 from processors.scan.sweep.order import Indices
 
 NUMBERS = 8
@@ -28,6 +31,19 @@ class Verdict:
     lost: int
     alive: Indices
     silent: Indices
+
+
+class Watch(Protocol):
+    """Who wants some hosts asked again, to see whether they still answer."""
+
+    def due(self, most: int) -> list[Key]:
+        """Up to so many ports to ask now."""
+
+    def note(self, address: str, answered: bool) -> None:
+        """What became of an ask."""
+
+    def judge(self) -> None:
+        """Raises Halted where a host stopped answering."""
 
 
 class Checks:
@@ -48,15 +64,19 @@ class Checks:
         if len(self._canaries) < CANARIES:
             self._canaries += [int(host) for host in dict.fromkeys(hosts[new].tolist())][: CANARIES - len(self._canaries)]
 
-    def draw(self, probes: int) -> tuple[Indices, Indices]:
-        """Hosts to ask now, after so many probes since the last check, and the port of each, both by place. None where none answered."""
+    def draw(self, probes: int, wanted: Sequence[tuple[int, int]] = ()) -> tuple[Indices, Indices]:
+        """Hosts to ask now, after so many probes since the last check, and the port of each, both by place. None where none answered.
+
+        `wanted`: hosts, and their ports, that are asked in any case.
+        """
         known = np.flatnonzero(self._witness >= 0)
         count = min(len(known), max(LEAST, min(MOST, probes // PER_PROBES)))
         drawn = self._random.choice(known, count, replace=False).tolist() if count else []
-        hosts = np.array(list(dict.fromkeys([*self._canaries, *drawn]))[:count], dtype=np.int64)
+        chosen = list(dict.fromkeys([*self._canaries, *drawn]))[:count]
+        keys = {host: int(self._witness[host]) for host in chosen} | dict(wanted)
         self.number = (self.number + 1) % NUMBERS
         self._asked[:] = np.nan
-        return hosts.astype(np.uint32), self._witness[hosts].astype(np.uint32)
+        return np.array(list(keys), dtype=np.uint32), np.array(list(keys.values()), dtype=np.uint32)
 
     def asked(self, hosts: Indices, now: float) -> None:
         """Note when these were asked."""

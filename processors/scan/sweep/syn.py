@@ -21,10 +21,10 @@ from processors.scan.meter import Meter
 from processors.scan.scope.mask import column_of_texts
 from processors.scan.sweep.answers import Answers, answers_of
 from processors.scan.sweep.backends import WayOut, way_out
-from processors.scan.sweep.checks import NUMBERS, Checks
+from processors.scan.sweep.checks import NUMBERS, Checks, Watch
 from processors.scan.sweep.cookies import cookies
 from processors.scan.sweep.frames import SynWriter, words_of
-from processors.scan.sweep.ledger import Ledger, PortState
+from processors.scan.sweep.ledger import Key, Ledger, PortState
 from processors.scan.sweep.neighbours import ethernet_header, neighbour_macs
 from processors.scan.sweep.order import Indices, Order
 from processors.scan.sweep.pace import Timetable
@@ -38,16 +38,20 @@ from schemas.scope import Ask
 
 FIRST_SOURCE_PORT = 61_000  # above Linux's default ephemeral range, so that no socket of the kernel has it
 BLOCK = MOST_ATTEMPTS + NUMBERS
-BATCH, SMALL_BATCH = 4096, 512
+FIRST_BATCH, LEAST_BATCH, BATCH = 256, 16, 4096
 LONGEST_SLEEP = 0.25  # between two looks at the halts
-CHECK_EVERY = 1.0
+CHECK_SECONDS, CHECK_ROUNDS = 1.0, 40  # between two checks at least: each costs a round
 QUIET = 0.25  # seconds between two attempts where nothing answers, so that no round trip is known
 LEAST_PATIENCE = 0.05
+WATCHED_AT_ONCE = 16
 Whole = NDArray[np.int64]
 
 
-async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings) -> None:
-    """Probe every open key of the ledger. Raises Halted (the ledger then holds what was finished) and OSError without the privilege."""
+async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings, watch: Watch | None = None) -> None:
+    """Probe every open key of the ledger. Raises Halted (the ledger then holds what was finished) and OSError without the privilege.
+
+    What `watch` wants to be asked again is asked in the sweep's own checks.
+    """
     for version in (4, 6):
         rows = np.array([row for row, address in enumerate(ledger.addresses) if (":" in address) == (version == 6)], dtype=np.uint32)
         addresses = column_of_texts((ledger.addresses[row] for row in rows), version)
@@ -66,7 +70,7 @@ async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings) -> 
                     ledger.note_rows(mine[~known], PortState.SILENT)
                     mine, macs = mine[known], macs[known]
                 if len(mine):
-                    await SynRun(ledger, mine, group.route, out, macs, meter, settings, stack).to_the_end()
+                    await SynRun(ledger, mine, group.route, out, macs, meter, settings, stack, watch).to_the_end()
     ledger.silence()
 
 
@@ -83,6 +87,7 @@ class SynRun:
         meter: Meter,
         settings: ScannerSettings,
         stack: ExitStack,
+        watch: Watch | None = None,
     ) -> None:
         self.version = 6 if ":" in route.source else 4
         self._ledger, self._rows, self._source, self._meter, self._settings = ledger, rows, route.source, meter, settings
@@ -96,7 +101,8 @@ class SynRun:
         self._checks = Checks(len(rows), secrets.randbits(64))
         self._place_of = np.argsort(self._order.hosts)
         self._timetable = Timetable(len(rows), meter.per_host(), time.monotonic())
-        self._turn, self._batch = 0, BATCH
+        self._turn, self._batch, self._watch = 0, FIRST_BATCH, watch
+        self._place_in_rows = {ledger.addresses[row]: place for place, row in enumerate(rows.tolist())} if watch else {}
         self._reins = Reins()
         self._opened: NDArray[np.int64] = np.zeros(len(rows), dtype=np.int64)
         self._owed = self._sent = self._sent_before = self._asked = 0
@@ -138,8 +144,8 @@ class SynRun:
             began = time.monotonic()
             await self._send_when_due(hosts, ports, rounds, places, attempt)
             now, self._turn = time.monotonic(), int(rounds[-1])
-            self._batch = SMALL_BATCH if now - began > LONGEST_SLEEP else BATCH
-            if now - checked >= CHECK_EVERY:
+            self._batch = max(LEAST_BATCH, min(BATCH, int(len(hosts) / max(now - began, 1e-6))))  # a second's worth
+            if now - checked >= max(CHECK_SECONDS, CHECK_ROUNDS / self._meter.per_host()):
                 self._judge()
                 await self._check(int(places[-1]) + 1)
                 checked = time.monotonic()
@@ -170,7 +176,8 @@ class SynRun:
 
     async def _check(self, place: int) -> None:
         """Ask some hosts again that answered, in a round of their own that is pushed in before this place of the present round."""
-        hosts, columns = self._checks.draw(self._sent - self._sent_before)
+        wanted = [(self._place_in_rows[address], self._ledger.ports.index(port)) for address, port in self._wanted()]
+        hosts, columns = self._checks.draw(self._sent - self._sent_before, wanted)
         self._sent_before = self._sent
         if not len(hosts):
             return
@@ -189,6 +196,16 @@ class SynRun:
         self._ledger.lost += verdict.lost
         self._ledger.drops += drops
         self._reins.judge(verdict.checked, verdict.lost, drops, self._sent, time.monotonic())
+        if self._watch is not None:
+            for places, answered in ((verdict.alive, True), (verdict.silent, False)):
+                for place in places.tolist():
+                    self._watch.note(self._ledger.addresses[self._rows[place]], answered)
+            self._watch.judge()
+
+    def _wanted(self) -> list[Key]:
+        """What the watch wants to be asked, of the hosts of this run."""
+        due = self._watch.due(WATCHED_AT_ONCE) if self._watch is not None else []
+        return [key for key in due if key[0] in self._place_in_rows]
 
     def _patience(self) -> float:
         """Seconds in which an answer comes, as far as checks have shown it; 0: unknown."""
@@ -221,6 +238,8 @@ class SynRun:
         macs = None if self._macs is None else self._macs[hosts]
         written = self._writer.write(addresses, numbers, attempt, self._meter.mask(), macs)
         self._sender.send(written.frames, addresses[written.allowed])
+        if self._sender.unseen:
+            self._meter.touched(addresses[written.allowed], numbers[written.allowed])
         self._sent += len(written.frames)
         if attempt > MOST_ATTEMPTS:
             self._checks.asked(hosts[written.allowed], time.monotonic())

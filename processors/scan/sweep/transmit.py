@@ -41,10 +41,14 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Sender(Protocol):
-    """A way out for rows that a writer wrote. `ethernet`: the rows begin at the Ethernet header, else at the IP header."""
+    """A way out for rows that a writer wrote. `ethernet`: the rows begin at the Ethernet header, else at the IP header.
+
+    `unseen`: a capture on this machine does not see what leaves.
+    """
 
     name: str
     ethernet: bool
+    unseen: bool
 
     def send(self, frames: Frames, addresses: Addresses) -> int:
         """Send all rows, waiting where the way out is full; none is left waiting. Returns how many left; raises OSError."""
@@ -95,7 +99,7 @@ def give_up_if_stuck(moved: float) -> None:
 class RawSender:
     """A raw IP socket: the kernel finds route and neighbour. The one way to this machine's own addresses. Needs CAP_NET_RAW."""
 
-    name, ethernet = "raw", False
+    name, ethernet, unseen = "raw", False, False
 
     def __init__(self, version: int) -> None:
         self._version = version
@@ -130,7 +134,7 @@ class RawSender:
 class PacketSender:
     """A packet socket on one interface (packet(7)), by its queue, so that a capture on this machine sees the frames. Needs CAP_NET_RAW."""
 
-    name, ethernet = "sendmmsg", True
+    name, ethernet, unseen = "sendmmsg", True, False
 
     def __init__(self, interface: int) -> None:
         self._out = _Messages(packet_socket())

@@ -31,7 +31,7 @@ FREE, TO_SEND, WRONG = 0, 1, 4
 class RingSender:
     """The ring of one sweep on one interface. Needs CAP_NET_RAW."""
 
-    name, ethernet = "tx_ring", True
+    name, ethernet, unseen = "tx_ring", True, True
 
     def __init__(self, interface: int) -> None:
         self._socket = packet_socket()

@@ -110,7 +110,7 @@ _ports: WeakValueDictionary[int, _Port] = WeakValueDictionary()
 class XdpSender:
     """A sweep's share of an interface's AF_XDP socket. Needs CAP_NET_RAW, and a queue that nobody else has."""
 
-    name, ethernet = "af_xdp", True
+    name, ethernet, unseen = "af_xdp", True, True
 
     def __init__(self, interface: int) -> None:
         port = _ports.get(interface)
