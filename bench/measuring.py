@@ -62,7 +62,7 @@ def _ended(process: subprocess.Popen[bytes], limit: float) -> tuple[int | None, 
         os.killpg(process.pid, signal.SIGKILL)
 
     def read(name: str, descriptor: int) -> None:
-        with open(descriptor, "rb", closefd=False) as pipe:  # noqa: PTH123  a descriptor, not a path
+        with open(descriptor, "rb", closefd=False) as pipe:
             said[name] = pipe.read()
 
     timer = threading.Timer(limit, stop)
@@ -78,4 +78,9 @@ def _ended(process: subprocess.Popen[bytes], limit: float) -> tuple[int | None, 
         reader.join()
     process.stdout.close()
     process.stderr.close()
-    return None if late.is_set() else process.returncode, used, said["output"].decode(errors="replace"), said["errors"].decode(errors="replace")
+    return (
+        None if late.is_set() else process.returncode,
+        used,
+        said["output"].decode(errors="replace"),
+        said["errors"].decode(errors="replace"),
+    )

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.sweep_rig import SCANNER
+from bench.sweep_rig import GROUND, SCANNER
 
 Place = tuple[str, int]
 NAIVE_SAMPLE = 300
 NAIVE_AT_ONCE = 50
+SEND_PROBES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Errand:
     mac: str
     sample: tuple[Place, ...]
     folder: Path
+    sends_only: bool = False
 
     @property
     def ports(self) -> str:
@@ -66,16 +68,14 @@ def _masscan(errand: Errand) -> list[str]:
 
 
 def _zmap(errand: Errand, *more: str) -> list[str] | None:
-    """This zmap knows one port a run, so it can't do an errand of many; sending alone it can, with many probes a host."""
-    probes = 1
-    if errand.first_port != errand.last_port:
-        if errand.sample:
-            return None
-        probes = 16
+    """This zmap knows one port a run, so it can't do an errand of many ports; to send alone it can, with many probes a host."""
+    many = errand.first_port != errand.last_port
+    if many and not errand.sends_only:
+        return None
+    count = ["-P", str(SEND_PROBES), "-n", str(errand.probes // SEND_PROBES), GROUND] if many else ["-P", "1", errand.target]
     return [
-        "zmap", "-p", str(errand.first_port), "-i", "scanner", "-G", errand.mac, "-S", SCANNER, "-c", "1", "-P", str(probes), "-b", "/dev/null",
-        "-r", "0", "-T", "1", "--disable-syslog", "-o", "-", *(("-n", "62500") if probes > 1 else ()), *more,
-        "198.18.0.0/16" if probes > 1 else errand.target,
+        "zmap", "-p", str(errand.first_port), "-i", "scanner", "-G", errand.mac, "-S", SCANNER, "-c", "1", "-b", "/dev/null",
+        "-r", "0", "-T", "1", "--disable-syslog", "-o", "-", *more, *count,
     ]  # fmt: skip
 
 
@@ -94,9 +94,7 @@ def _rustscan(errand: Errand) -> list[str]:
     ]  # fmt: skip
 
 
-def _naive(errand: Errand) -> list[str] | None:
-    if not errand.sample:
-        return None
+def _naive(errand: Errand) -> list[str]:
     wanted = errand.folder / "naive.txt"
     wanted.write_text("".join(f"{address} {port}\n" for address, port in errand.sample[:NAIVE_SAMPLE]))
     one = 'hping3 -S -p "$1" -c 1 "$0" 2>/dev/null || true'

@@ -86,8 +86,9 @@ class Rig:
             ["unshare", "--net", *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=root
         )
         self._stack.callback(_end, process)
-        ours, deadline = os.readlink("/proc/self/ns/net"), time.monotonic() + 10
-        while process.poll() is None and os.readlink(f"/proc/{process.pid}/ns/net") == ours and time.monotonic() < deadline:
+        ours, theirs = Path("/proc/self/ns/net"), Path(f"/proc/{process.pid}/ns/net")
+        deadline = time.monotonic() + 10
+        while process.poll() is None and theirs.readlink() == ours.readlink() and time.monotonic() < deadline:
             time.sleep(0.005)
         if process.poll() is not None:
             raise MissingPrerequisite("The kernel gave no network namespace.", "It takes root, and a kernel with network namespaces.")
