@@ -81,7 +81,10 @@ def serve(selector: selectors.BaseSelector, trickle: socket.socket) -> None:
 
 def main() -> None:
     """Listen, say so, and answer."""
-    order = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:
+        return  # nobody wants it any more
+    order = json.loads(line)
     with selectors.DefaultSelector() as selector, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trickle:
         for one in listening([(str(address), int(port)) for address, port in order["listen"]]):
             selector.register(one, selectors.EVENT_READ)

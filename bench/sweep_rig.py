@@ -115,7 +115,7 @@ class Rig:
         _do(*self.far("sh", "-euc", "\n".join(there)))
         _do(*self.near("sh", "-euc", "\n".join(here)))
         if self._rules:
-            _do(*self.far("nft", self._rules))
+            _do(*self.far("nft", "-f", "-"), script=self._rules)
 
     def _ask(self, line: str) -> str:
         """Say a line to the answering side, and hear its answer."""
@@ -131,10 +131,10 @@ def sending(log: Log) -> tuple[int, float]:
     return (log[-1][1] - log[0][1], log[-1][0] - log[0][0]) if len(log) > 1 else (0, 0.0)
 
 
-def _do(*argv: str) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+def _do(*argv: str, script: str = "") -> None:
+    done = subprocess.run(argv, input=script, capture_output=True, text=True, timeout=20, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
         raise MissingPrerequisite(f"The rig could not be laid: {reason}.", "It takes root, iproute2, util-linux and nftables.")
 
 
