@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from processors.scan.sweep.recall import estimate
 from schemas.events.base import PortRange
 from schemas.events.grants import Grant
 from schemas.events.targets import Cause, WorkUnit
-from schemas.ids import subnet_of
+from schemas.ids import Network, subnet_of
 from schemas.portset import expand, holds, parse_ports
 from schemas.scope import GrantBook, KnownGrant, standing
 from schemas.targeting import HostName, Span, parse_target, too_many
@@ -51,26 +52,30 @@ def sweep(
 ) -> None:
     """Find open TCP ports within a signed grant, without a broker. Exit code 4 if the grant does not cover what is asked for."""
     settings = load_settings()
-    book, entry = read_grant(grant, settings)
+    book, entry, frozen = read_grant(grant, settings)
     zone = zone_of(entry, settings)
     wanted, excluded = covered(targets, ports, book, entry, zone)
+    if common(wanted, map(_whole, frozen)):
+        raise Refused("Somebody froze a part of these networks.", "See 'driftline freeze --show'.")
     most = entry.grant.intensity.packets_per_second
     if rate is not None and rate > most:
         raise Refused(f"The grant allows {most} packets a second, not {rate}.", f"Ask for at most --rate {most}.")
-    gate = LocalGate(book, entry.grant.grant_id, zone, min(rate or most, most))
+    gate = LocalGate(book, entry.grant.grant_id, zone, rate or most)
+    # The scanner's own ceiling is for a scanner that nobody watches; here the grant and the person say how fast.
+    scanner = settings.scanner.model_copy(update={"packets_per_second": rate or most})
     unit = unit_of(entry, zone, wanted)
     told = Told(as_json, excluded)
     gc.freeze()
     gc.enable()
-    asyncio.run(_run(parts(wanted, expand(parse_ports(ports))), gate, unit, settings.scanner, told))
+    asyncio.run(_run(parts(wanted, expand(parse_ports(ports))), gate, unit, scanner, told))
     told.end(gate)
 
 
-def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant]:
-    """The grant in a file, and the book that believes it.
+def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, tuple[Network, ...]]:
+    """The grant in a file, the book that believes it, and what is frozen.
 
-    What this machine's scanner ever believed counts as well: a grant that was revoked since is no grant, and other grants' exclusions
-    hold. Raises BadInput for a file that holds none, Refused for a grant that is not trusted here or does not count now.
+    What this machine's scanner ever heard counts as well: a grant that was revoked since is no grant, other grants' exclusions hold,
+    and what it knows as frozen is. Raises BadInput for a file that holds no grant, Refused for one that is not believed here.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -81,13 +86,13 @@ def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant]:
     except (ValueError, AttributeError):
         raise BadInput(f"{path} holds no grant.", "Write one with 'driftline grant show ID --json > FILE'.") from None
     floors = load_floors(settings.data_dir / f"scanner-{settings.slot}" / "floors.json")
-    book = GrantBook(load_signers(settings), dict(floors.revisions))
+    book = GrantBook(load_signers(settings), dict(floors.revisions), required=settings.scope.signers_required)
     for known in floors.grants.values():
         book.learn(known)
     problem = book.learn(grant)
     if problem is not None:
         raise Refused(f"The grant in {path} is not believed here: {problem}.", "See the signers that this machine trusts.")
-    return book, book.known[grant.grant_id]
+    return book, book.known[grant.grant_id], floors.frozen
 
 
 def zone_of(entry: KnownGrant, settings: Settings) -> str:
@@ -101,8 +106,7 @@ def zone_of(entry: KnownGrant, settings: Settings) -> str:
 def covered(targets: Iterable[str], ports: str, book: GrantBook, entry: KnownGrant, zone: str) -> tuple[list[Span], int]:
     """The addresses to probe, and how many an exclusion takes away. Raises BadInput, and Refused for what is outside the grant."""
     asked = joined(_span(text) for text in targets)
-    granted = [Span(one.version, int(one.network_address), int(one.broadcast_address)) for one in entry.networks]
-    if size(common(asked, granted)) < size(asked):
+    if size(common(asked, map(_whole, entry.networks))) < size(asked):
         raise Refused(
             f"Grant {entry.grant.grant_id} does not cover all of these addresses.", f"It allows {', '.join(entry.grant.networks)}."
         )
@@ -111,6 +115,10 @@ def covered(targets: Iterable[str], ports: str, book: GrantBook, entry: KnownGra
     if not wanted:
         raise Refused("Every one of these addresses is excluded by a grant of the zone.", "See 'driftline grant list'.")
     return wanted, size(asked) - size(wanted)
+
+
+def _whole(network: Network) -> Span:
+    return Span(network.version, int(network.network_address), int(network.broadcast_address))
 
 
 def _span(text: str) -> Span:
@@ -184,6 +192,9 @@ class Told:
     hosts: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     answers: list[int] = field(default_factory=list)
+    checked: int = 0
+    lost: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
 
     def add(self, ledger: Ledger) -> None:
         """Print the hosts of one part that have an open port."""
@@ -198,9 +209,9 @@ class Told:
         by_host = {name: mask.sum(axis=1) for name, mask in masks.items()}
         for name, found in by_host.items():
             self.counts[name] += int(found.sum())
-        self.answers = [
-            sum(pair) for pair in zip(self.answers or [0] * len(ledger.answers_by_attempt), ledger.answers_by_attempt, strict=True)
-        ]
+        self.answers = [sum(pair) for pair in zip_longest(self.answers, ledger.answers_by_attempt, fillvalue=0)]
+        self.checked, self.lost = self.checked + ledger.checked, self.lost + ledger.lost
+        self.quarantined |= ledger.quarantined
         rows = np.flatnonzero(by_host["open"])
         self.hosts += len(rows)
         lines = []
@@ -220,7 +231,7 @@ class Told:
     def end(self, gate: LocalGate) -> None:
         """Print the whole. Raises Refused if the grant ended it, KeyboardInterrupt if the person did."""
         seconds = time.monotonic() - self.begun
-        recall = estimate(self.answers or [0])
+        recall = estimate(self.answers or [0], self.checked, self.lost, self.counts["open"])
         stopped = gate.halt() if self.counts["not_probed"] else None
         summary = {
             "hosts": self.hosts,
@@ -229,7 +240,10 @@ class Told:
             "packets": gate.packets,
             "seconds": round(seconds, 3),
             "recall": round(recall.recall, 6),
+            "recall_low": round(recall.low, 6),
+            "recall_high": round(recall.high, 6),
             "loss": round(recall.loss, 6),
+            "quarantined": self.quarantined,
             "stopped": stopped or "",
         }
         if self.as_json:
@@ -237,8 +251,10 @@ class Told:
         else:
             sys.stdout.write(
                 f"{self.counts['open']} open ports on {self.hosts} hosts; {gate.packets} packets in {seconds:.2f} s; "
-                f"estimated recall {100 * recall.recall:.2f} %\n"
+                f"estimated recall {100 * recall.recall:.2f} % ({100 * recall.low:.2f} to {100 * recall.high:.2f} %)\n"
             )
+            for address, reason in self.quarantined.items():
+                sys.stdout.write(f"{address} is not believed: {reason}\n")
         sys.stdout.flush()
         if stopped == STOPPED:
             raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from processors.scan.scope.gate import Halted, OutOfScope
-from processors.scan.scope.mask import ScopeMask, compile_mask
+from processors.scan.scope.mask import Addresses, Ports, ScopeMask, compile_mask
 from processors.scan.scope.pacing import Bucket, bucket, filled, spend, wait
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask, GrantBook, standing
@@ -30,6 +30,7 @@ class LocalGate:
     def __init__(self, book: GrantBook, grant_id: str, zone: str, rate: int, now: Callable[[], datetime] = _present) -> None:
         self.stopping = False
         self.packets = 0
+        self._held: str | None = None
         self._book, self._entry, self._zone, self._now = book, book.known[grant_id], zone, now
         intensity = self._entry.grant.intensity
         self._per_host = min(intensity.per_host_per_second, rate)
@@ -40,7 +41,7 @@ class LocalGate:
 
     def halt(self) -> str | None:
         """Why nothing may leave now, or None."""
-        return STOPPED if self.stopping else standing(self._entry, self._zone, self._now())
+        return STOPPED if self.stopping else self._held or standing(self._entry, self._zone, self._now())
 
     def check_unit(self) -> None:
         """Raises Halted if nothing may leave now."""
@@ -84,6 +85,16 @@ class LocalGate:
     def unsent(self, unit: WorkUnit, packets: int) -> None:
         """Take back so many packets that `admit_some` let through and that did not leave after all."""
         self._take(-packets)
+
+    def control(self, unit: WorkUnit, packets: int) -> None:
+        """So many of those that `admit_some` let through are no probes but ask neighbours where they are. They count all the same."""
+
+    def sent(self, addresses: Addresses, ports: Ports) -> None:
+        """TCP packets have left past the kernel's taps. No account is kept here."""
+
+    def hold(self, unit: WorkUnit, reason: str) -> None:
+        """Let nothing more out at all: this sweep is over."""
+        self._held = reason
 
     def mask(self, unit: WorkUnit) -> ScopeMask:
         """Which packets are covered now; made anew whenever the valid grants of the zone are others."""
