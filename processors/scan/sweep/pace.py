@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from processors.scan.scope.pacing import MARGIN
 
-SLACK = 0.02
+SLACK = 0.045
 CATCHES_UP_FROM = 40.0
 
 

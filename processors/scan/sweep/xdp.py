@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import socket
@@ -32,6 +33,7 @@ CHUNK, SLOTS = 2048, 2048
 DESCRIPTOR = np.dtype([("address", np.uint64), ("length", np.uint32), ("options", np.uint32)])
 MSG_DONTWAIT = 0x40
 FULL_WAIT = 0.0005
+LET_GO = 0.05  # seconds in which the kernel lets go of a queue whose socket was closed
 
 
 class _Port:
@@ -67,9 +69,12 @@ class _Port:
         self._lengths = descriptors["length"]
         self._sent = 0
         address = struct.pack("=HHIII", AF_XDP, COPY, interface, 0, 0)
-        if libc.bind(sock.fileno(), address, len(address)) != 0:
+        deadline = time.monotonic() + LET_GO
+        while libc.bind(sock.fileno(), address, len(address)) != 0:
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+            if number != errno.EBUSY or time.monotonic() > deadline:
+                raise OSError(number, os.strerror(number))
+            time.sleep(FULL_WAIT)
 
     def send(self, frames: Frames) -> int:
         """Send all rows; returns when the kernel has taken each. Raises OSError for what it refuses."""
@@ -99,7 +104,7 @@ class _Port:
                 give_up_if_stuck(moved)
                 time.sleep(FULL_WAIT)
             elif time.monotonic() - moved > 1.0:
-                ctypes.set_errno(11)
+                ctypes.set_errno(errno.EAGAIN)
                 give_up_if_stuck(moved)
                 time.sleep(FULL_WAIT)
 
