@@ -112,6 +112,10 @@ class PlannerSettings(Section):
     )
 
 
+FRAGILE_PER_HOST = 5
+"""Packets a second to one host of a fragile network."""
+
+
 class ScannerSettings(Section):
     """How hard this scanner looks, below whatever a grant allows."""
 
@@ -123,6 +127,9 @@ class ScannerSettings(Section):
     )
     parallel_units: int = Field(16, ge=1, le=256, description="units in work at once, one a subnet")
     packets_per_second: int = Field(1000, ge=1, description="ceiling of this scanner, below whatever a grant allows")
+    profile: Literal["normal", "fragile"] = Field(
+        "normal", description="fragile: 5 packets a second to one host at most, as for industrial gear"
+    )
     per_host_per_second: int = Field(40, ge=1, description="most packets a second to one host")
     connect_timeout: float = Field(1.5, gt=0, description="seconds to wait for a connection")
     attempts: int = Field(2, ge=1, le=5, description="probes to an unanswered port before it counts as silent")
@@ -131,6 +138,11 @@ class ScannerSettings(Section):
     hping_processes: int = Field(4, ge=1, le=50, description="hping3 processes at once")
     impact_hold_seconds: int = Field(900, ge=0, description="no unit of a subnet so long after a host of it stopped answering while probed")
     cut_off_seconds: float = Field(5.0, gt=0, description="no successful poll for so long: sending stops")
+
+    @property
+    def host_limit(self) -> int:
+        """Most packets a second to one host, by the profile too."""
+        return min(self.per_host_per_second, FRAGILE_PER_HOST) if self.profile == "fragile" else self.per_host_per_second
 
 
 class DifferSettings(Section):

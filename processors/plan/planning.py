@@ -44,7 +44,7 @@ class Limits:
             unit_seconds=planner.unit_seconds,
             valid=timedelta(minutes=planner.unit_minutes_valid),
             packets_per_second=scanner.packets_per_second,
-            per_host_per_second=scanner.per_host_per_second,
+            per_host_per_second=scanner.host_limit,
             attempts=scanner.attempts,
         )
 

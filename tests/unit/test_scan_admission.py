@@ -240,3 +240,10 @@ def test_the_mask_follows_the_grants() -> None:
     rules.book.learn(make_grant(2, exclusions=("198.18.1.0/24",)))
     assert not gate.mask(unit).allows(address, port).any()
     assert "excluded" in gate.refusal(unit, unit.addresses[0], Ask("tcp", 1))
+
+
+def test_on_a_fragile_network_a_host_gets_five_packets_a_second_whatever_the_grant_says() -> None:
+    unit = make_unit(1)
+    assert gates(unit)[0].per_host(unit) > 5
+    assert gates(unit, profile="fragile")[0].per_host(unit) == 5
+    assert gates(unit, profile="fragile", per_host_per_second=3)[0].per_host(unit) == 3

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from infra.app.output import print_fields, print_json, print_rows, tell
 from infra.app.people import now, publisher, require_kafka
 from infra.core.errors import BadInput
-from infra.core.settings import Settings, load_settings
+from infra.core.settings import FRAGILE_PER_HOST, Settings, load_settings
 from infra.core.trust import load_signers
 from infra.kafka.client import Publisher, read_whole, value_of
 from infra.kafka.registry import codec_for
@@ -57,6 +57,7 @@ def create(
     zone: list[str] = typer.Option(["default"], "--zone", help="For which zones."),  # noqa: B008
     rate: int = typer.Option(200, "--rate", min=1, help="Most packets a second in all."),
     per_host: int = typer.Option(20, "--per-host", min=1, help="Most packets a second to one host."),
+    fragile: bool = typer.Option(False, "--fragile", help="Easily broken hosts: at most 5 packets a second to one."),
     icmp: bool = typer.Option(False, "--icmp", help="Allow ICMP echo."),
     path: bool = typer.Option(False, "--path", help="Allow traceroute."),
     intrusive: bool = typer.Option(False, "--intrusive", help="Allow probes that are marked intrusive."),
@@ -78,7 +79,7 @@ def create(
         icmp=icmp,
         path=path,
         packets_per_second=rate,
-        per_host_per_second=per_host,
+        per_host_per_second=min(per_host, FRAGILE_PER_HOST) if fragile else per_host,
         intrusive=intrusive,
         windows=tuple(parse_window(one) for one in window),
         reason=reason,

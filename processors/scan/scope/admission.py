@@ -123,7 +123,7 @@ class UnitGate:
         self._deadline = now + 2 * scanner.settings.planner.unit_seconds
         self._addresses = frozenset(ipaddress.ip_address(one) for one in unit.addresses)
         entry = scanner.rules.book.known.get(unit.grant_id)
-        rate, per_host = unit.packets_per_second, min(unit.per_host_per_second, scanner.settings.scanner.per_host_per_second)
+        rate, per_host = unit.packets_per_second, min(unit.per_host_per_second, scanner.settings.scanner.host_limit)
         if entry is not None:  # a unit may ask for less than its grant allows, never for more
             rate = min(rate, entry.grant.intensity.packets_per_second)
             per_host = min(per_host, entry.grant.intensity.per_host_per_second)
