@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -37,7 +38,7 @@ def column_of(numbers: Iterable[int], version: int) -> Addresses:
 def column_of_texts(texts: Iterable[str], version: int) -> Addresses:
     """The same, given as text in an address's own form. Raises OSError for what is no address."""
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
-    data = b"".join(socket.inet_pton(family, text) for text in texts)
+    data = b"".join(map(partial(socket.inet_pton, family), texts))
     return np.frombuffer(data, dtype=">u4").astype(np.uint32) if version == 4 else np.frombuffer(data, dtype="S16")
 
 

@@ -12,13 +12,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
-from processors.scan.scope.mask import column_of_texts
+from processors.scan.scope.mask import Addresses, column_of_texts
 from processors.scan.sweep.answers import Answers, answers_of
 from processors.scan.sweep.backends import WayOut, way_out
 from processors.scan.sweep.checks import NUMBERS, Checks, Watch
@@ -54,7 +55,9 @@ async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings, wat
     """
     for version in (4, 6):
         rows = np.array([row for row, address in enumerate(ledger.addresses) if (":" in address) == (version == 6)], dtype=np.uint32)
-        addresses = column_of_texts((ledger.addresses[row] for row in rows), version)
+        if not len(rows):
+            continue
+        addresses = column_of_texts([ledger.addresses[row] for row in rows.tolist()], version)
         for group in routes_of(addresses):
             mine = rows[group.places]
             if group.route is None:
@@ -63,41 +66,49 @@ async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings, wat
             with ExitStack() as stack:
                 out = await way_out(group.route, version, settings)
                 stack.enter_context(closing(out.sender))
-                macs = None
+                column, macs = addresses[group.places], None
                 if out.interface is not None and out.next_hop is None:
-                    column = addresses[group.places]
                     macs, known = await neighbour_macs(out.interface, group.route.source, column, meter.mask, meter.control)
                     ledger.note_rows(mine[~known], PortState.SILENT)
-                    mine, macs = mine[known], macs[known]
+                    mine, column, macs = mine[known], column[known], macs[known]
                 if len(mine):
-                    await SynRun(ledger, mine, group.route, out, macs, meter, settings, stack, watch).to_the_end()
+                    await SynRun(ledger, Hosts(mine, column, macs), group.route, out, meter, settings, stack, watch).to_the_end()
     ledger.silence()
 
 
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Hosts that are reached by one way: their rows in the ledger, addresses, and own next hops (6 bytes a row) where they have them."""
+
+    rows: Indices
+    addresses: Addresses
+    macs: NDArray[np.uint8] | None
+
+
 class SynRun:
-    """All probes of one sweep that leave by one way. `macs` are the hosts' own next hops, where they have them."""
+    """All probes of one sweep that leave by one way."""
 
     def __init__(
         self,
         ledger: Ledger,
-        rows: Indices,
+        hosts: Hosts,
         route: Route,
         out: WayOut,
-        macs: NDArray[np.uint8] | None,
         meter: Meter,
         settings: ScannerSettings,
         stack: ExitStack,
         watch: Watch | None = None,
     ) -> None:
         self.version = 6 if ":" in route.source else 4
+        rows = hosts.rows
         self._ledger, self._rows, self._source, self._meter, self._settings = ledger, rows, route.source, meter, settings
         self._secret = secrets.token_bytes(16)
         self._first_port = FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(4000 // BLOCK)
         self._order = Order(len(rows), len(ledger.ports), secrets.randbits(64))
         self._ports = np.array(ledger.ports, dtype=np.uint16)
-        self._addresses = column_of_texts((ledger.addresses[row] for row in rows), self.version)
+        self._addresses = hosts.addresses
         self._sorted = np.argsort(self._addresses)
-        self._macs, self._sender = macs, out.sender
+        self._macs, self._sender = hosts.macs, out.sender
         self._checks = Checks(len(rows), secrets.randbits(64))
         self._place_of = np.argsort(self._order.hosts)
         self._timetable = Timetable(len(rows), meter.per_host(), time.monotonic())
@@ -270,9 +281,12 @@ class SynRun:
         await self._meter.settle_all(owed)
 
     def _hear(self) -> None:
-        """Take all blocks of the ring that are full."""
+        """Take all blocks of the ring that are full, as one."""
+        blocks = []
         while (rows := self._ears.hear()) is not None:
-            self._note(answers_of(rows, self.version, self._secret, self._first_port))
+            blocks.append(rows)
+        if blocks:
+            self._note(answers_of(np.concatenate(blocks), self.version, self._secret, self._first_port))
 
     def _note(self, answers: Answers) -> None:
         """Take answers to probes and checks of ours."""
@@ -297,10 +311,10 @@ class SynRun:
         """Note answers of one kind at one attempt; see whether a host answers on everything."""
         if not len(hosts):
             return
-        pairs = np.unique(np.stack([hosts, columns]), axis=1)
+        hosts, columns = np.divmod(np.unique(hosts * len(self._ports) + columns), len(self._ports))
         state = PortState.ANSWERED if opened else PortState.CLOSED
-        fresh = self._ledger.note_all(self._rows[pairs[0]], pairs[1].astype(np.uint32), state, attempt)
-        hosts, columns = pairs[0][fresh], pairs[1][fresh]
+        fresh = self._ledger.note_all(self._rows[hosts], columns.astype(np.uint32), state, attempt)
+        hosts, columns = hosts[fresh], columns[fresh]
         self._checks.answered(hosts.astype(np.uint32), columns.astype(np.uint32))
         if opened:
             self._owed += len(hosts)
