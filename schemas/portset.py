@@ -1,10 +1,40 @@
-"""Sets of ports as people write them (`22,80-90`) and as events carry them (ranges)."""
+"""Sets of ports as people write them (`22,80-90`, with UDP: `22,U:53,161`) and as events carry them (ranges)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from schemas.events.base import PortRange
+from schemas.events.base import PortRange, Transport
+
+
+class PortSets(NamedTuple):
+    """TCP ports and UDP ports."""
+
+    tcp: tuple[PortRange, ...] = ()
+    udp: tuple[PortRange, ...] = ()
+
+    def of(self, transport: Transport) -> tuple[PortRange, ...]:
+        """The ports of one transport."""
+        return self.udp if transport is Transport.UDP else self.tcp
+
+
+def parse_port_sets(text: str) -> PortSets:
+    """`22,80,U:53,161` as nmap takes it: `U:` and `T:` hold until the next; TCP at first. Raises ValueError with a sentence."""
+    parts: dict[str, list[str]] = {"T": [], "U": []}
+    now = "T"
+    for part in text.split(","):
+        prefix, colon, rest = part.strip().partition(":")
+        if colon and prefix not in parts:
+            raise ValueError(f"'{prefix}:' is not a transport: T: stands before TCP ports, U: before UDP ports.")
+        now = prefix if colon else now
+        parts[now].append(rest if colon else part)
+    return PortSets(*(parse_ports(",".join(some)) if some else () for some in parts.values()))
+
+
+def show_port_sets(sets: PortSets) -> str:
+    """Port sets as text: `22,80,U:53,161`."""
+    return ",".join(filter(None, (show_ports(sets.tcp), f"U:{show_ports(sets.udp)}" if sets.udp else "")))
 
 
 def parse_ports(text: str) -> tuple[PortRange, ...]:

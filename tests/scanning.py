@@ -46,7 +46,7 @@ class NotingMask(ScopeMask):
 
     def allows(self, addresses: Addresses, ports: Ports, kind: Literal["tcp", "udp", "icmp"] = "tcp") -> Flags:
         texts = (str(ip_address(int(one) if addresses.dtype.kind == "u" else one.ljust(16, b"\0"))) for one in addresses)
-        return np.array([self.gate.covers(text, int(port)) for text, port in zip(texts, ports, strict=True)], dtype=bool)
+        return np.array([self.gate.covers(text, Ask(kind, int(port))) for text, port in zip(texts, ports, strict=True)], dtype=bool)
 
 
 class NotingGate:
@@ -105,11 +105,11 @@ class NotingGate:
     def per_host(self, unit: WorkUnit) -> float:
         return float(unit.per_host_per_second)
 
-    def covers(self, address: str, port: int) -> bool:
+    def covers(self, address: str, ask: Ask) -> bool:
         """Judge one packet of a batch, and note it if it may leave."""
-        refused = self._refuse(address, Ask("tcp", port))
+        refused = self._refuse(address, ask)
         if not refused:
-            self.admitted.append((address, Ask("tcp", port), 1))
+            self.admitted.append((address, ask, 1))
         return not refused
 
     @property

@@ -22,7 +22,7 @@ from infra.app.cli import build
 from infra.app.roles import MODULES
 from infra.core.settings import Settings
 from infra.core.telemetry import Stage, Telemetry
-from processors.scan.probe import BUILT_IN, HostProbe, load_probes
+from processors.scan.probe import BUILT_IN, AddressProbe, HostProbe, load_probes
 from schemas.topics import DAY_MS, DLQ_RETENTION_MS, TOPICS, Topic
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
@@ -256,8 +256,9 @@ def _engine(statement: str) -> str:
 def probes_page() -> str:
     """The built-in probes and what each declares."""
     lines = [
-        "A probe looks at a port that answered, or at a host that has such ports. `cost` is the most packets that one look may",
-        "take; they are asked for at the gate, which counts them against the grant. `needs`: programs, or `raw` for raw sockets.",
+        "A probe looks at a port that answered, at a host that has such ports, or at addresses before the sweep.",
+        "`cost` is the most packets that one look may take; they are asked for at the gate, which counts them against the grant.",
+        "`needs`: programs, or `raw` for raw sockets.",
         "Another package adds a probe with an entry point of the group `driftline.probes`: [how](../how-to/extend.md).",
         "",
         "| probe | looks at | cost | by default | intrusive | needs | yields | what it does |",
@@ -267,7 +268,7 @@ def probes_page() -> str:
     for name in list(probes)[: len(BUILT_IN)]:
         probe, traits = probes[name], probes[name].traits
         doc = inspect.cleandoc(inspect.getmodule(type(probe)).__doc__ or "").split("\n\n")[0].replace("\n", " ")
-        looks = "a host" if isinstance(probe, HostProbe) else "a port"
+        looks = "addresses" if isinstance(probe, AddressProbe) else "a host" if isinstance(probe, HostProbe) else "a port"
         yes = ("no", "yes")
         lines.append(
             _row(

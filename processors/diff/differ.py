@@ -20,7 +20,7 @@ from schemas.events.observations import HostObservation, SweepResult
 from schemas.events.operations import Tick
 from schemas.events.targets import Cause, TargetRequest
 from schemas.ids import SUBNET_BITS, asset_key, content_id, subnet_key
-from schemas.portset import ranges, show_ports
+from schemas.portset import PortSets, ranges, show_port_sets
 
 SCAN_MINUTES = 60
 CACHED = 512  # decoded assets: a subnet's worth, for a sweep and the observations right after it
@@ -57,7 +57,7 @@ class Differ:
                 continue
             folded = fold_look(asset, look, self._settings)
             yield from self._keep(asset, folded, context)
-            if folded.suspects and look.transport is Transport.TCP:  # a TargetRequest can't name a UDP port
+            if folded.suspects:
                 yield confirmation(look, folded.suspects, self._settings)
 
     def _observation(self, seen: HostObservation, context: Context) -> Iterator[Emit]:
@@ -101,7 +101,7 @@ def confirmation(look: Look, ports: tuple[int, ...], settings: DifferSettings) -
         request_id=content_id("confirmation", key, look.transport.value, look.unit_id),
         zone=look.zone,
         targets=(look.address,),
-        ports=show_ports(ranges(ports)),
+        ports=show_port_sets(PortSets(udp=ranges(ports)) if look.transport is Transport.UDP else PortSets(tcp=ranges(ports))),
         grant_id=look.grant_id,
         cause=Cause.CONFIRMATION,
         requested_by="differ",

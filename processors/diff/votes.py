@@ -41,7 +41,7 @@ class Look:
     @property
     def alive(self) -> bool:
         """Whether the host gave any sign of life."""
-        return bool(self.host.answered or self.host.closed)
+        return bool(self.host.answered or self.host.closed or self.host.echo)
 
     def verdict(self, port: int) -> Verdict:
         """What this look found at a port."""

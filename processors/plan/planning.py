@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 
 from infra.core.settings import PlannerSettings, ScannerSettings
 from processors.plan.space import Space, space, space_of, text_of
-from schemas.events.base import PortRange
+from schemas.events.base import PortRange, Transport
 from schemas.events.targets import Refusal, TargetRequest
-from schemas.portset import expand, parse_ports, ranges, show_ports
+from schemas.portset import expand, parse_port_sets, parse_ports, ranges, show_ports
 from schemas.scope import GrantBook, KnownGrant, standing
 from schemas.targeting import HostName, parse_target, show, span_of, too_many
 
 Ports = frozenset[int]
+Lacking = tuple[Space, Ports, Transport]
 Resolved = Mapping[str, tuple[str, ...]]
 MOST_REFUSALS = 1000
 MOST_DELAY = timedelta(minutes=2)  # nothing behind a unit that waits can be published
@@ -60,11 +61,12 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Addresses × TCP ports under one grant."""
+    """Addresses × ports of one transport under one grant."""
 
     entry: KnownGrant
     where: Space
     ports: Ports
+    transport: Transport = Transport.TCP
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Plan:
     @property
     def ports(self) -> int:
         """How many different ports are planned."""
-        return len(frozenset[int]().union(*(piece.ports for piece in self.pieces)))
+        return len({(piece.transport, port) for piece in self.pieces for port in piece.ports})
 
 
 def refuse_all(request: TargetRequest, reason: str) -> Plan:
@@ -100,7 +102,7 @@ def objection(request: TargetRequest, limits: Limits, now: datetime) -> str | No
         return f"not_before is more than {MOST_DELAY.total_seconds() / 60:.0f} minutes ahead; push it nearer to the time"
     if request.ports is not None:
         try:
-            parse_ports(request.ports)
+            parse_port_sets(request.ports)
         except ValueError as error:
             return str(error)
     return None
@@ -130,31 +132,46 @@ def plan(request: TargetRequest, resolved: Resolved, authority: Authority, limit
     holes = space(span for one in valid for span in space_of(one.exclusions).spans)
     usable = [one for one in valid if request.grant_id in (None, one.grant.grant_id) and standing(one, request.zone, authority.now) is None]
     whole = space(span for _, one in wanted for span in one.spans)
-    ports = limits.default_ports if request.ports is None else frozenset(expand(parse_ports(request.ports)))
-    pieces, rest = cover(whole.minus(holes), ports, usable)
+    wanted_ports = ports_wanted(request, limits)
     granted = space(span for one in usable for span in space_of(one.networks).spans)
-    # A default port that is not granted is left out in silence, unless none is granted at all.
-    lacking = [(where.common(granted), left) for where, left in rest if request.ports is not None or left == ports]
-    fine = whole.minus(holes).common(granted).minus(space(span for where, _ in lacking for span in where.spans))
+    pieces: list[Piece] = []
+    lacking: list[Lacking] = []
+    for transport, ports in wanted_ports.items():
+        covered, rest = cover(whole.minus(holes), ports, usable, transport)
+        pieces += covered
+        # A default port that is not granted is left out in silence, unless none is granted at all.
+        lacking += [(where.common(granted), left, transport) for where, left in rest if request.ports is not None or left == ports]
+    fine = whole.minus(holes).common(granted).minus(space(span for where, _, _ in lacking for span in where.spans))
     for text, one in wanted:
         if one.minus(fine):
             refused += _reasons(text, one, Shortfall(holes, granted, tuple(lacking)), request, authority)
     return Plan(tuple(pieces), names, tuple(refused), whole.common(holes).size)
 
 
-def cover(where: Space, ports: Ports, grants: Iterable[KnownGrant]) -> tuple[list[Piece], list[tuple[Space, Ports]]]:
+def ports_wanted(request: TargetRequest, limits: Limits) -> dict[Transport, Ports]:
+    """The ports that a request names, by transport; without any, the default ones of TCP. Raises ValueError for what is no set of ports."""
+    if request.ports is None:
+        return {Transport.TCP: limits.default_ports}
+    sets = parse_port_sets(request.ports)
+    return {transport: frozenset(expand(sets.of(transport))) for transport in Transport if sets.of(transport)}
+
+
+def cover(
+    where: Space, ports: Ports, grants: Iterable[KnownGrant], transport: Transport = Transport.TCP
+) -> tuple[list[Piece], list[tuple[Space, Ports]]]:
     """Give each (address, port) to the first grant that covers it; what none covers is returned too, each address at most once."""
     pieces: list[Piece] = []
     rest = [(where, ports)] if where and ports else []
     for entry in grants:
-        inside, allowed = space_of(entry.networks), ports_of(entry.grant.tcp_ports)
+        granted = entry.grant.udp_ports if transport is Transport.UDP else entry.grant.tcp_ports
+        inside, allowed = space_of(entry.networks), ports_of(granted)
         left: list[tuple[Space, Ports]] = []
         for area, open_ports in rest:
             hit, fit = area.common(inside), open_ports & allowed
             if not hit or not fit:
                 left.append((area, open_ports))
                 continue
-            pieces.append(Piece(entry, hit, fit))
+            pieces.append(Piece(entry, hit, fit, transport))
             left += [(one, some) for one, some in ((area.minus(inside), open_ports), (hit, open_ports - allowed)) if one and some]
         rest = left
     return pieces, rest
@@ -172,7 +189,7 @@ class Shortfall:
 
     holes: Space
     granted: Space
-    lacking: tuple[tuple[Space, Ports], ...]
+    lacking: tuple[Lacking, ...]
 
 
 def capped(refused: Sequence[Refusal]) -> tuple[Refusal, ...]:
@@ -223,10 +240,10 @@ def _reasons(text: str, target: Space, short: Shortfall, request: TargetRequest,
     outside = left.minus(short.granted)
     if outside:
         yield Refusal(target=text, reason=_partly(outside, target) + _why_outside(outside, request, authority))
-    for where, ports in short.lacking:
+    for where, ports, transport in short.lacking:
         part = left.common(where)
         if part:
-            shown = "no default port" if request.ports is None else f"tcp/{show(show_ports(ranges(ports)))}"
+            shown = "no default port" if request.ports is None else f"{transport.value}/{show(show_ports(ranges(ports)))}"
             verb = "is" if request.ports is None or len(ports) == 1 else "are"
             whose = f"grant {request.grant_id}" if request.grant_id else "the grants that cover it"
             not_ = "" if request.ports is None else "not "

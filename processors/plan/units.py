@@ -11,9 +11,10 @@ from typing import TypeVar
 
 from processors.plan.planning import Limits, Piece, Plan
 from processors.plan.space import text_of
+from schemas.events.base import PortRange, Transport
 from schemas.events.targets import PinnedName, TargetRequest, WorkUnit
 from schemas.ids import content_id
-from schemas.portset import ranges, show_ports
+from schemas.portset import PortSets, ranges, show_port_sets
 
 T = TypeVar("T")
 MOST_ADDRESSES = 256
@@ -85,13 +86,18 @@ def units(request: TargetRequest, plan: Plan, planned_at: datetime, limits: Limi
             not_before=request.not_before,
             expires_at=start + limits.valid,
         )
-        groups = [(ports, show_ports(ports)) for ports in map(ranges, evenly(sorted(piece.ports), shape.ports))]
+        groups = [port_sets(piece.transport, ranges(ports)) for ports in evenly(sorted(piece.ports), shape.ports)]
         for subnet, addresses in subnets(piece):
             for some in evenly(addresses, shape.addresses):
                 pinned = pinned_in(some, plan)
-                for ports, shown in groups:
-                    unit_id = content_id("unit", run_id, grant.grant_id, ",".join(some), shown)
-                    yield build(unit_id=unit_id, subnet=subnet, addresses=tuple(some), names=pinned, tcp_ports=ports)
+                for sets in groups:
+                    unit_id = content_id("unit", run_id, grant.grant_id, ",".join(some), show_port_sets(sets))
+                    yield build(unit_id=unit_id, subnet=subnet, addresses=tuple(some), names=pinned, tcp_ports=sets.tcp, udp_ports=sets.udp)
+
+
+def port_sets(transport: Transport, ports: tuple[PortRange, ...]) -> PortSets:
+    """Ports of one transport: a unit has no others, so that its one SweepResult tells of all that it was to do."""
+    return PortSets(udp=ports) if transport is Transport.UDP else PortSets(tcp=ports)
 
 
 def subnets(piece: Piece) -> Iterator[tuple[str, list[str]]]:

@@ -18,6 +18,7 @@ from processors.scan.probing.fitting import MOST_NAMES, fitted
 from processors.scan.probing.paths import better
 from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.workers import share_out
+from schemas.events.base import Transport
 from schemas.events.observations import Hop, HostObservation
 from schemas.events.targets import WorkUnit
 from schemas.ids import content_id
@@ -86,6 +87,14 @@ class Look:
         except Exception:
             log.exception("probe_failed", probe=probe.traits.name, address=address, port=port)
         return None
+
+    def hear(self, heard: Mapping[tuple[str, int], Evidence]) -> None:
+        """Keep what UDP services said, beside what is known of their hosts."""
+        for address in dict.fromkeys(address for address, _ in heard):
+            names = tuple(sorted(pinned.name for pinned in self.unit.names if pinned.address == address))
+            host = self.done.get(address) or self.observe(address, names, {}, None)
+            said = [observation(port, one, Transport.UDP) for (where, port), one in sorted(heard.items()) if where == address]
+            self.done[address] = host.model_copy(update={"services": fitted((*host.services, *said))})
 
     def observe(self, address: str, names: tuple[str, ...], known: Mapping[int, Evidence], path: tuple[Hop, ...] | None) -> HostObservation:
         """The event of one host."""

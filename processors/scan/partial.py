@@ -12,7 +12,7 @@ from schemas.events.base import PortRange, Transport
 from schemas.events.observations import HostObservation, SweepResult
 from schemas.events.targets import TargetRequest, WorkUnit
 from schemas.ids import content_id
-from schemas.portset import expand, ranges, show_ports
+from schemas.portset import PortSets, expand, joined, ranges, show_port_sets
 
 
 class Report(Protocol):
@@ -84,48 +84,56 @@ def not_probed(unit: WorkUnit, attempt: Attempt, reason: str, packets: int = 0) 
 
 
 def rest_of(unit: WorkUnit, report: Report) -> tuple[TargetRequest, ...]:
-    """Requests for what a unit had no time for: TCP ports that were not probed, and answered ports of hosts that were not looked into.
+    """Requests for what a unit had no time for: ports that were not probed, and answered TCP ports of hosts that were not looked into.
 
     Hosts that lack the same ports share a request. Only a rest that is smaller than the unit is asked for: so a unit that gets nowhere is
     not planned for ever, and whatever is planned again ends. Names are not asked for again: their addresses are pinned.
     """
     looked_into = {one.address for one in report.hosts}
-    ports = frozenset(expand(unit.tcp_ports))
+    whole = PortSets(unit.tcp_ports, unit.udp_ports)
     doubtful = {one.address for sweep in report.sweeps for one in sweep.quarantined}
     missing = {
-        address: frozenset[int]()
+        address: PortSets((), ())
         if address in doubtful
-        else _missing(address, ports, report.sweeps, not unit.probes or address in looked_into)
+        else _missing(address, whole, report.sweeps, not unit.probes or address in looked_into)
         for address in unit.addresses
     }
-    if sum(map(len, missing.values())) >= len(unit.addresses) * len(ports):
+    if sum(map(_count, missing.values())) >= len(unit.addresses) * _count(whole):
         return ()
-    alike: dict[tuple[PortRange, ...], list[str]] = defaultdict(list)
+    alike: dict[PortSets, list[str]] = defaultdict(list)
     for address, lacking in missing.items():
-        if lacking:
-            alike[ranges(lacking)].append(address)
+        if any(lacking):
+            alike[lacking].append(address)
     return tuple(
         TargetRequest(
             request_id=content_id("rest", unit.unit_id, number),
             zone=unit.zone,
             targets=tuple(addresses),
-            ports=show_ports(spans),
+            ports=show_port_sets(sets),
             probes=unit.probes,
             grant_id=unit.grant_id,
             campaign_id=unit.campaign_id,
             cause=unit.cause,
             requested_by=f"rest of unit {unit.unit_id}",
         )
-        for number, (spans, addresses) in enumerate(alike.items())
+        for number, (sets, addresses) in enumerate(alike.items())
     )
 
 
-def _missing(address: str, ports: frozenset[int], sweeps: Iterable[SweepResult], looked_into: bool) -> frozenset[int]:
-    sweep = next((one for one in sweeps if one.transport is Transport.TCP), None)
+def _missing(address: str, whole: PortSets, sweeps: Iterable[SweepResult], looked_into: bool) -> PortSets:
+    by_transport = {one.transport: one for one in sweeps}
+    tcp = _lacking(address, whole.tcp, by_transport.get(Transport.TCP), looked_into)
+    return PortSets(tcp, _lacking(address, whole.udp, by_transport.get(Transport.UDP), looked_into=True))  # an answer is the look itself
+
+
+def _lacking(address: str, ports: tuple[PortRange, ...], sweep: SweepResult | None, looked_into: bool) -> tuple[PortRange, ...]:
     if sweep is None or address not in sweep.probed:
         return ports
     host = next((one for one in sweep.hosts if one.address == address), None)
     if host is None:
-        return frozenset()
-    lacking = frozenset(expand(host.not_probed))
-    return lacking if looked_into else lacking | frozenset(host.answered)
+        return ()
+    return joined(host.not_probed) if looked_into else ranges({*expand(host.not_probed), *host.answered})
+
+
+def _count(sets: PortSets) -> int:
+    return sum(span.last - span.first + 1 for span in (*sets.tcp, *sets.udp))

@@ -31,7 +31,7 @@ import shutil
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -60,6 +60,7 @@ BUILT_IN = (
     "hping3",
     "traceroute",
     "tcptraceroute",
+    "ping",
 )  # in the order in which they look: the cheap first, each sees what those before it found
 
 log = structlog.get_logger()
@@ -70,7 +71,7 @@ class Traits:
     """What a probe is.
 
     `cost`: packets at most for one `open`, or for each ask of a `run`. `needs`: names of programs, or `raw` for CAP_NET_RAW.
-    `yields`: the fields of Evidence that it may fill, or `path`.
+    `yields`: the fields of Evidence that it may fill, or `path`, or `alive`.
     """
 
     name: str
@@ -159,7 +160,17 @@ class HostProbe(ABC):
         """What was found, or None."""
 
 
-Probe = ServiceProbe | HostProbe
+class AddressProbe(ABC):
+    """Asks all addresses of a unit at once whether they are there, before the sweep. An answer is a sign of life, no service."""
+
+    traits: Traits
+
+    @abstractmethod
+    async def look(self, addresses: Sequence[str], meter: Meter, settings: ScannerSettings) -> Collection[str]:
+        """The addresses that answered. Raises Halted."""
+
+
+Probe = ServiceProbe | HostProbe | AddressProbe
 
 
 @cache
@@ -172,7 +183,7 @@ def load_probes() -> dict[str, Probe]:
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda one: one.name):
         try:
             made = point.load()()
-            if not isinstance(made, ServiceProbe | HostProbe) or made.traits.name in probes:
+            if not isinstance(made, Probe) or made.traits.name in probes:
                 raise TypeError("it is no probe, or its name is taken")
             probes[made.traits.name] = made
         except Exception as error:  # noqa: BLE001  another package's code: whatever it does, the scanner goes on without it

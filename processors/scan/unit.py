@@ -1,16 +1,19 @@
 """One unit of work, from its ports to its report: sweep, then a closer look at what answered. Every packet passes the gate.
 
 This is what the scanner's runtime calls; it knows nothing of Kafka. Order within a unit:
-1. sweep every TCP port of every address (`sweep_syn` or `sweep_connect`), which writes the ledger of port states;
-2. run the service probes on each answered port, then the host probes, and merge what they say;
-   beside both, hosts that answered are asked now and then whether they still do (`watchman`);
-3. report. When the gate halts the unit, or its time is over, the report holds what was finished, and says so.
+1. ask which addresses are there at all, where the unit names a probe that does (`ping`);
+2. sweep every TCP port of every address (`sweep_syn` or `sweep_connect`), which writes the ledger of port states;
+3. run the service probes on each answered port, then the host probes, and merge what they say;
+4. sweep every UDP port (`UdpSweep`), whose answers say at once what the service is;
+   beside all this, hosts that answered are asked now and then whether they still do (`watchman`);
+5. report. When the gate halts the unit, or its time is over, the report holds what was finished, and says so.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,12 +24,13 @@ from infra.core.errors import MissingPrerequisite
 from infra.core.settings import ScannerSettings
 from processors.scan.look import Look
 from processors.scan.meter import Meter
-from processors.scan.probe import choose_probes, lacks, load_probes, raw_sockets
+from processors.scan.probe import AddressProbe, choose_probes, lacks, load_probes, raw_sockets
 from processors.scan.scope.gate import Gate, Halted
 from processors.scan.sweep.connect import sweep_connect
 from processors.scan.sweep.ledger import Ledger, PortState
 from processors.scan.sweep.recall import estimate
 from processors.scan.sweep.syn import refused_by_kernel, sweep_syn
+from processors.scan.sweep.udp import UdpSweep
 from processors.scan.watchman import Watchman
 from processors.scan.workers import watched
 from schemas.events.base import Transport
@@ -65,18 +69,24 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
     """Do all of a unit's work. Raises nothing for what hosts do; a halt or the end of its time gives a partial report."""
     started = surroundings.now()
     meter = Meter(surroundings.gate, unit)
-    ledger = Ledger(filter(is_plain, unit.addresses), expand(unit.tcp_ports), surroundings.settings.attempts)
+    settings = surroundings.settings
+    ledger = Ledger(filter(is_plain, unit.addresses), expand(unit.tcp_ports), settings.attempts)
+    udp = UdpSweep(Ledger(ledger.addresses, expand(unit.udp_ports), settings.attempts), meter, settings)
     engine = surroundings.engine
-    look = Look(unit, surroundings.agent_id, surroundings.settings, surroundings.attempt, surroundings.now, meter)
-    swept = 0
+    look = Look(unit, surroundings.agent_id, settings, surroundings.attempt, surroundings.now, meter)
+    probes = choose_probes(load_probes(), unit.probes, surroundings.gate.allows_intrusive())
+    alive: set[str] = set()
+    packets = dict.fromkeys(Transport, 0)
 
     async def work() -> None:
-        nonlocal swept
-        try:
-            await sweep(engine, ledger, meter, surroundings.settings, watchman)
-        finally:
-            swept = meter.sent
-        await look.at_all(ledger.answered(), choose_probes(load_probes(), unit.probes, surroundings.gate.allows_intrusive()))
+        for probe in probes:
+            if isinstance(probe, AddressProbe):
+                alive.update(await probe.look(ledger.addresses, meter, settings))
+        with counted(packets, Transport.TCP, meter):
+            await sweep(engine, ledger, meter, settings, watchman)
+        await look.at_all(ledger.answered(), [one for one in probes if not isinstance(one, AddressProbe)])
+        with counted(packets, Transport.UDP, meter):
+            await udp.run()
 
     stopped, watchman = "", Watchman(ledger, meter, unit.packets_per_second)
     try:
@@ -85,19 +95,39 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
         stopped = halt.reason
     except TimeoutError:
         stopped = f"it took longer than {surroundings.limit_seconds:.0f} s"
-    log.info("unit_done", unit=unit.unit_id, engine=engine, packets=meter.sent, refused=len(ledger.refused), stopped=stopped)
-    result = sweep_result(unit, surroundings, ledger, engine, started).model_copy(
-        update={"packets_sent": swept, "complete": not stopped, "stopped_reason": stopped, "impact": watchman.impact()}
-    )
-    sweeps = [result] if unit.tcp_ports or not unit.udp_ports else []
+    look.hear(udp.heard)
+    refused = len(ledger.refused) + len(udp.ledger.refused)
+    log.info("unit_done", unit=unit.unit_id, engine=engine, packets=meter.sent, refused=refused, stopped=stopped)
+    results = []
+    if unit.tcp_ports or not unit.udp_ports:
+        results.append(sweep_result(unit, surroundings, ledger, engine, started).model_copy(update={"impact": watchman.impact()}))
     if unit.udp_ports:
-        sweeps.append(udp_not_probed(unit, result))
-    return UnitReport(sweeps=tuple(sweeps), hosts=look.observations(), packets=meter.sent)
+        results.append(udp_result(unit, surroundings, udp, started))
+    ended = {"complete": not stopped, "stopped_reason": stopped}
+    results = [living(one.model_copy(update={"packets_sent": packets[one.transport], **ended}), alive) for one in results]
+    return UnitReport(sweeps=tuple(results), hosts=look.observations(), packets=meter.sent)
+
+
+@contextmanager
+def counted(packets: dict[Transport, int], transport: Transport, meter: Meter) -> Iterator[None]:
+    """Count the packets that leave meanwhile, also when it is halted."""
+    before = meter.sent
+    try:
+        yield
+    finally:
+        packets[transport] += meter.sent - before
+
+
+def living(result: SweepResult, alive: Collection[str]) -> SweepResult:
+    """The result with the word that these addresses answered an echo: a sign of life, and no service."""
+    known = {host.address: host for host in result.hosts}
+    hosts = known | {address: known.get(address, HostPorts(address=address)).model_copy(update={"echo": True}) for address in sorted(alive)}
+    return result.model_copy(update={"hosts": tuple(hosts.values())})
 
 
 async def sweep(engine: str, ledger: Ledger, meter: Meter, settings: ScannerSettings, watchman: Watchman) -> None:
     """Fill the ledger. A SYN sweep that the kernel refuses is finished by connects."""
-    if not ledger.addresses:
+    if not (ledger.addresses and ledger.ports):
         return
     if engine == "syn":
         try:
@@ -143,18 +173,22 @@ def sweep_result(unit: WorkUnit, surroundings: Surroundings, ledger: Ledger, eng
     )
 
 
-def udp_not_probed(unit: WorkUnit, tcp: SweepResult) -> SweepResult:
-    """What is said of UDP ports, which no sweep here can probe: nothing was probed, so nothing is claimed."""
-    nothing: dict[str, object] = {"transport": Transport.UDP, "engine": "none", "probed": (), "ports": unit.udp_ports, "packets_sent": 0}
-    hosts = tuple(HostPorts(address=address, not_probed=unit.udp_ports) for address in unit.addresses)
-    told = {
-        "hosts": hosts,
-        "recall_samples": 0,
-        "quarantined": (),
-        "complete": False,
-        "stopped_reason": "UDP ports are not probed by this scanner",
-    }
-    return tcp.model_copy(update={**nothing, **told})
+def udp_result(unit: WorkUnit, surroundings: Surroundings, udp: UdpSweep, started: datetime) -> SweepResult:
+    """The ledger of a UDP sweep as an event, as if complete. Its recall is estimated from answers alone, not from what is closed."""
+    recall = estimate(udp.answers_by_attempt, found=int(np.count_nonzero(udp.ledger.states == PortState.ANSWERED)))
+    skipped = tuple(HostPorts(address=one, not_probed=unit.udp_ports) for one in unit.addresses if one not in udp.ledger.addresses)
+    return sweep_result(unit, surroundings, udp.ledger, "udp", started).model_copy(
+        update={
+            "transport": Transport.UDP,
+            "ports": unit.udp_ports,
+            "hosts": udp.ledger.hosts() + skipped,
+            "loss": recall.loss,
+            "recall": recall.recall,
+            "recall_low": recall.low,
+            "recall_high": recall.high,
+            "recall_samples": recall.samples,
+        }
+    )
 
 
 def is_plain(address: str) -> bool:

@@ -14,7 +14,7 @@ from infra.core.errors import BadInput
 from producers.auditing import Actor, Publish, audit, publish_audited
 from schemas.events.base import Event
 from schemas.events.targets import Cadence, CadenceKind, Campaign, CampaignState
-from schemas.portset import parse_ports
+from schemas.portset import parse_port_sets
 from schemas.targeting import parse_target
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -109,7 +109,7 @@ def _check(form: CampaignForm, office: Office) -> None:
         for target in form.targets:
             parse_target(target)
         if form.ports is not None:
-            parse_ports(form.ports)
+            parse_port_sets(form.ports)
     except ValueError as error:
         raise BadInput(str(error), "Correct the campaign.") from None
     _check_cadence(form.cadence)

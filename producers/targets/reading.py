@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from infra.core.errors import BadInput
 from schemas.events.targets import TargetRequest
-from schemas.portset import parse_ports
+from schemas.portset import parse_port_sets
 from schemas.targeting import Span, parse_target, show, too_many
 from schemas.wording import what_is_wrong
 
@@ -132,7 +132,7 @@ class LineReader:
 
     def _checked(self, targets: tuple[str, ...], manner: Manner) -> Wanted:
         if manner.ports is not None:
-            parse_ports(manner.ports)
+            parse_port_sets(manner.ports)
         if manner.probes and self._probes is not None:
             known = self._probes()
             for name in manner.probes:

@@ -8,13 +8,14 @@ from schemas.events.base import AnyTime, Event, Fraction, Port, PortRange, Times
 
 
 class HostPorts(Event):
-    """Port states of one host in one unit. A probed port that is in no list was silent."""
+    """Port states of one host in one unit. A probed port that is in no list was silent. `echo`: it answered an ICMP echo, where asked."""
 
     address: str
     answered: tuple[Port, ...] = ()
     closed: tuple[PortRange, ...] = ()
     unreachable: tuple[PortRange, ...] = ()
     not_probed: tuple[PortRange, ...] = ()
+    echo: bool = False
 
 
 class Quarantine(Event):

@@ -60,7 +60,7 @@ class Cause(StrEnum):
 
 
 class TargetRequest(Event):
-    """The public intake: look at these addresses, CIDRs, ranges (`a-b`) or names. Ports as text (`22,80-90`); none: the default list.
+    """The public intake: look at these addresses, CIDRs, ranges (`a-b`) or names. Ports as text (`22,80-90,U:53`); none: the default list.
 
     Empty `probes` means the default ones. `not_before` delays the look (a confirmation needs some time between two votes).
     """

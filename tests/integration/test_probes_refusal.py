@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from infra.core.settings import ScannerSettings
+from schemas.portset import parse_ports
 from schemas.scope import Ask
 from tests.namespaces import capturing
 from tests.scanning import NotingGate, make_unit, scan
@@ -158,13 +159,15 @@ def test_a_unit_over_its_time_is_published_in_part() -> None:
     assert report.hosts == ()
 
 
-def test_what_is_no_address_and_udp_are_never_probed_and_said_so() -> None:
+def test_what_is_no_address_is_never_probed_and_said_so() -> None:
     gate = NotingGate()
-    report = scan(make_unit([HOST, "no-address", "127.0.0.077"], "21599", udp="53"), gate)
+    report = scan(make_unit([HOST, "no-address", "127.0.0.077"], "21599", udp="21599"), gate)
     tcp, udp = report.sweeps
     assert tcp.probed == (HOST,)
-    assert {host.address for host in tcp.hosts if host.not_probed} == {"no-address", "127.0.0.077"}
-    assert (udp.transport, udp.probed, udp.complete) == ("udp", (), False)
+    assert (udp.transport, udp.probed, udp.complete) == ("udp", (HOST,), True)
+    for sweep in (tcp, udp):
+        assert {host.address for host in sweep.hosts if host.not_probed} == {"no-address", "127.0.0.077"}
+        assert [host.closed for host in sweep.hosts if host.address == HOST] == [parse_ports("21599")]
     assert {address for address, _, _ in gate.admitted} == {HOST}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from processors.scan import probe as contract
 from processors.scan import probes as package
-from processors.scan.probe import BUILT_IN, HostProbe, Probe, ServiceProbe, Traits, choose_probes, lacks, load_probes
+from processors.scan.probe import BUILT_IN, AddressProbe, HostProbe, Probe, ServiceProbe, Traits, choose_probes, lacks, load_probes
 from processors.scan.probing.evidence import Evidence
 from processors.scan.unit import capabilities
 from tests.scanning import make_unit, scan
@@ -37,9 +37,10 @@ def test_traits(name: str, probe: Probe) -> None:
     assert re.fullmatch(r"[a-z0-9-]+", name)
     assert 1 <= traits.cost <= 100
     assert traits.yields
-    assert set(traits.yields) <= {one.name for one in fields(Evidence)} - {"sources"} | {"path"}
+    assert set(traits.yields) <= {one.name for one in fields(Evidence)} - {"sources"} | {"path", "alive"}
     assert set(traits.needs) <= KNOWN_NEEDS
     assert "path" not in traits.yields or isinstance(probe, HostProbe)
+    assert (traits.yields == ("alive",)) == isinstance(probe, AddressProbe)
     assert type(probe).__doc__
     assert inspect.getmodule(type(probe)).__doc__
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events.base import PortRange
-from schemas.portset import expand, holds, parse_ports, ranges, show_ports
+from schemas.portset import PortSets, expand, holds, parse_port_sets, parse_ports, ranges, show_port_sets, show_ports
 
 ports = st.sets(st.integers(1, 65535) | st.integers(1, 40), max_size=60)
 
@@ -57,3 +57,30 @@ def test_many_whole_ranges_cost_no_time() -> None:
     begun = time.monotonic()
     assert parse_ports(",".join(["1-65535"] * 20_000)) == (PortRange(first=1, last=65535),)
     assert time.monotonic() - begun < 5.0
+
+
+@given(ports, ports)
+def test_tcp_and_udp_ports_that_are_shown_are_read_again(tcp: set[int], udp: set[int]) -> None:
+    sets = PortSets(ranges(tcp), ranges(udp))
+    if tcp or udp:
+        assert parse_port_sets(show_port_sets(sets)) == sets
+
+
+@pytest.mark.parametrize(
+    ("text", "tcp", "udp"),
+    [
+        ("22,80", "22,80", ""),
+        ("U:53,161", "", "53,161"),
+        ("22,80,U:53,161", "22,80", "53,161"),
+        ("U:53,T:22,80, U:161-162", "22,80", "53,161-162"),
+    ],
+)
+def test_transports_as_nmap_writes_them(text: str, tcp: str, udp: str) -> None:
+    sets = parse_port_sets(text)
+    assert (show_ports(sets.tcp), show_ports(sets.udp)) == (tcp, udp)
+
+
+@pytest.mark.parametrize("text", ["", "U:", "22,U:", "S:22", "U:T:22", "U:0", "u:53", "22,,U:53"])
+def test_what_is_no_set_of_ports_gets_a_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match=r"[.]$"):
+        parse_port_sets(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from schemas.ids import Network
 from schemas.scope import Ask, GrantBook, KnownGrant, excluded, networks_of, outside
 from tests.grant_examples import NOW, grant
 
+KINDS: tuple[Literal["tcp", "udp", "icmp"], ...] = ("tcp", "tcp", "udp", "icmp")
 EDGES = ((4, int(ipaddress.ip_address("198.18.0.0")), 12), (6, int(ipaddress.ip_address("2001:db8:18::")), 12), (6, 0xFFFF_C612_0000, 12))
 
 
@@ -21,14 +23,23 @@ def random_book(dice: np.random.Generator) -> GrantBook:
     book = GrantBook(())
     for name in "abc"[: int(dice.integers(1, 4))]:
         nets, holes = ([random_network(dice) for _ in range(int(dice.integers(low, 5)))] for low in (1, 0))
-        first = int(dice.integers(1, 65_000))
+        ports, udp_ports = (random_ports(dice) for _ in range(2))
         one = grant(name, tuple(sorted({str(net) for net in nets})), exclusions=tuple(sorted({str(net) for net in holes})))
-        ports = (PortRange(first=first, last=min(65_535, first + int(dice.integers(0, 3_000)))),)
         one = one.model_copy(
-            update={"tcp_ports": ports, "zones": ("default",) if dice.random() < 0.8 else ("dmz",), "icmp": bool(dice.integers(2))}
+            update={
+                "tcp_ports": ports,
+                "udp_ports": udp_ports,
+                "zones": ("default",) if dice.random() < 0.8 else ("dmz",),
+                "icmp": bool(dice.integers(2)),
+            }
         )
         book.known[name] = KnownGrant(one, networks_of(one.networks), networks_of(one.exclusions))
     return book
+
+
+def random_ports(dice: np.random.Generator) -> tuple[PortRange, ...]:
+    first = int(dice.integers(1, 65_000))
+    return (PortRange(first=first, last=min(65_535, first + int(dice.integers(0, 3_000)))),)
 
 
 def random_network(dice: np.random.Generator) -> Network:
@@ -39,12 +50,12 @@ def random_network(dice: np.random.Generator) -> Network:
     return ipaddress.ip_network((text, size - int(dice.integers(0, bits + 2))), strict=False)
 
 
-def reference(book: GrantBook, grant_id: str, number: int, version: int, port: int) -> bool:
+def reference(book: GrantBook, grant_id: str, number: int, version: int, ask: Ask) -> bool:
     """The rule for one packet, as the gate asks it."""
     address = ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return False
-    covered = outside(book.known[grant_id], address, Ask("tcp", port)) is None
+    covered = outside(book.known[grant_id], address, ask) is None
     return covered and not excluded(address, book.of_zone("default", NOW))
 
 
@@ -55,12 +66,15 @@ def compare(dice: np.random.Generator, cases: int) -> tuple[int, int]:
     mask = compile_mask(book, "default", grant_id, NOW)
     version, base, bits = EDGES[int(dice.integers(len(EDGES)))]
     numbers = [base + int(one) for one in dice.integers(-16, (1 << bits) + 16, cases)]
-    span = book.known[grant_id].grant.tcp_ports[0]
+    kind = KINDS[int(dice.integers(len(KINDS)))]
+    granted = book.known[grant_id].grant
+    span = (granted.udp_ports if kind == "udp" else granted.tcp_ports)[0]
     ports = np.clip(dice.integers(span.first - 5, span.last + 6, cases), 0, 65_535).astype(np.uint16)
-    found = mask.allows(column_of(numbers, version), ports)
-    wanted = np.array([reference(book, grant_id, number, version, int(port)) for number, port in zip(numbers, ports, strict=True)])
+    found = mask.allows(column_of(numbers, version), ports, kind)
+    pairs = zip(numbers, ports, strict=True)
+    wanted = np.array([reference(book, grant_id, number, version, Ask(kind, int(port))) for number, port in pairs])
     wrong = np.flatnonzero(found != wanted)
-    assert not len(wrong), (version, numbers[wrong[0]], int(ports[wrong[0]]), bool(found[wrong[0]]), book.known)
+    assert not len(wrong), (kind, version, numbers[wrong[0]], int(ports[wrong[0]]), bool(found[wrong[0]]), book.known)
     return cases, int(found.sum())
 
 

@@ -13,9 +13,10 @@ from processors.plan.units import MOST_UNITS, evenly, run_id_of, too_much, units
 from schemas.events.base import PortRange
 from schemas.events.grants import Grant
 from schemas.events.targets import PinnedName, Refusal, TargetRequest, WorkUnit
-from schemas.portset import expand, show_ports
+from schemas.portset import expand, parse_ports, show_ports
 from schemas.scope import Ask
-from tests.grant_examples import NIGHTS, NOW, book, grant
+from schemas.signing import sign
+from tests.grant_examples import KEY, NIGHTS, NOW, book, grant
 
 LIMITS = Limits(("default", "dmz"), frozenset({22, 80, 443}), 1 << 20, 60, timedelta(hours=1), 1000, 40, 2)
 
@@ -261,3 +262,22 @@ def test_every_planned_packet_passes_the_gate_again() -> None:
 def test_port_ranges_are_kept_as_ranges() -> None:
     _, work = made(request("198.18.0.7", ports="1-50"), grant())
     assert work[0].tcp_ports == (PortRange(first=1, last=50),)
+
+
+def test_udp_ports_become_units_of_their_own_where_a_grant_covers_them() -> None:
+    both = grant().model_copy(update={"udp_ports": parse_ports("53,161")})
+    both = sign(both, KEY)
+    found, work = made(request("198.18.0.7", ports="22,U:53,161"), both)
+    assert [(show_ports(one.tcp_ports), show_ports(one.udp_ports)) for one in work] == [("22", ""), ("", "53,161")]
+    assert (found.ports, found.refused, len({one.unit_id for one in work})) == (3, (), 2)
+    assert reasons(request("198.18.0.7", ports="22,U:53,69"), both) == [
+        ("198.18.0.7", "udp/69 is not among the ports of the grants that cover it")
+    ]
+    assert reasons(request("198.18.0.7", ports="U:22"), both) == [
+        ("198.18.0.7", "udp/22 is not among the ports of the grants that cover it")
+    ]
+    _, defaults = made(request("198.18.0.7"), both)
+    assert [one.udp_ports for one in defaults] == [()]
+    for unit in work:
+        known = book(both)
+        assert all(known.refusal("default", "lab", "198.18.0.7", Ask("udp", port), NOW) is None for port in expand(unit.udp_ports))

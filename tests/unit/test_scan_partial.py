@@ -11,7 +11,7 @@ from infra.core.errors import Poison
 from processors.scan.partial import Attempt, not_probed, rest_of
 from processors.scan.scope.acceptance import read_unit
 from schemas.codec import Codec
-from schemas.events.base import PortRange
+from schemas.events.base import PortRange, Transport
 from schemas.events.observations import HostObservation, HostPorts, SweepResult
 from schemas.events.targets import WorkUnit
 from tests.scan_samples import WireReport, make_unit, partial_of, sweep_of
@@ -67,6 +67,17 @@ def test_hosts_with_the_same_rest_share_a_request_and_others_have_their_own() ->
     first, second = rest_of(unit, different)
     assert (first.ports, second.ports) == ("6-10", "9")
     assert first.request_id != second.request_id
+
+
+def test_udp_ports_that_were_not_probed_are_asked_for_again_as_such() -> None:
+    unit = two_hosts(udp_ports=spans(53, 62), probes=("services",)).model_copy(update={"tcp_ports": ()})
+    first, second = unit.addresses
+    hosts = (HostPorts(address=first, answered=(53,), not_probed=spans(60, 62)), HostPorts(address=second, answered=(54,)))
+    found = report(unit, *hosts)
+    udp = WireReport(tuple(one.model_copy(update={"transport": Transport.UDP}) for one in found.sweeps), (), 5)
+    (request,) = rest_of(unit, udp)
+    assert (request.targets, request.ports) == ((first,), "U:60-62")
+    assert rest_of(unit, WireReport(not_probed(unit, ATTEMPT, "x"), (), 0)) == ()
 
 
 def test_answered_ports_of_a_host_that_was_not_looked_into_are_part_of_the_rest() -> None:

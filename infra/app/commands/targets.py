@@ -20,7 +20,7 @@ from producers.auditing import audit, local_actor
 from producers.targets.pushing import PushOptions, PushReport, push
 from producers.targets.reading import Format, Manner, as_they_come, bounded_lines
 from schemas.events.base import Event
-from schemas.portset import parse_ports
+from schemas.portset import parse_port_sets
 
 app = typer.Typer(help="Targets: push what should be looked at.", no_args_is_help=True)
 FORMATS: tuple[Format, ...] = ("auto", "text", "csv", "jsonl")
@@ -36,7 +36,9 @@ def push_targets(
     targets: list[str] = typer.Argument(None, help="Addresses, CIDRs, ranges a-b, names; '-' or nothing: standard input."),  # noqa: B008
     file: Path = typer.Option(None, "--file", "-f", help="A file of targets: text, CSV with a header, or JSON lines."),  # noqa: B008
     form: str = typer.Option("auto", "--format", help="auto, text, csv or jsonl."),
-    ports: str = typer.Option(None, "--ports", "-p", help="TCP ports, e.g. 22,80-90; default: the planner's list."),
+    ports: str = typer.Option(
+        None, "--ports", "-p", help="TCP ports, and UDP ports behind U:, e.g. 22,80-90,U:53,161; default: the planner's list, TCP only."
+    ),
     probes: list[str] = typer.Option([], "--probe", help="Only these probes; may be repeated."),  # noqa: B008
     zone: str = typer.Option("default", "--zone"),
     grant_id: str = typer.Option(None, "--grant", help="Probe under this grant only."),
@@ -113,7 +115,7 @@ def _check_manner(manner: Manner, zones: Sequence[str]) -> None:
         raise BadInput(f"There is no zone '{manner.zone}'.", f"The zones are {', '.join(zones)} (setting 'zones').")
     if manner.ports is not None:
         try:
-            parse_ports(manner.ports)
+            parse_port_sets(manner.ports)
         except ValueError as error:
             raise BadInput(str(error), "Write ports as 22,80-90.") from None
     check_probes(manner.probes)

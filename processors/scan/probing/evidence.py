@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from schemas.events.base import Transport
 from schemas.events.observations import HttpFacts, ServiceObservation, TlsFacts
 
 TEXT_LIMIT = 512
@@ -60,10 +61,11 @@ def same(one: str, other: str) -> bool:
     return one.casefold().split()[:1] == other.casefold().split()[:1]
 
 
-def observation(port: int, known: Evidence) -> ServiceObservation:
+def observation(port: int, known: Evidence, transport: Transport = Transport.TCP) -> ServiceObservation:
     """The event's form of what is known of a port."""
     return ServiceObservation(
         port=port,
+        transport=transport,
         service=known.service,
         product=known.product,
         version=known.version,

@@ -1,38 +1,62 @@
-"""When a sweep asks again what did not answer, and when it stops asking a host that answers on everything. Pure."""
+"""Sends one round of a sweep: each wanted (host, port) once, in the order of the sweep, at the pace of hosts and budgets."""
 
 from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.core.settings import ScannerSettings
-from processors.scan.sweep.ledger import Ledger
-from processors.scan.sweep.order import Indices
-from processors.scan.sweep.recall import estimate
+from processors.scan.meter import Meter
+from processors.scan.scope.mask import Flags
+from processors.scan.sweep.order import Indices, Order
+from processors.scan.sweep.pace import Timetable
 
-MOST_ATTEMPTS = 8
-TARGET = 0.998
-LEAST_SAMPLES = 20
-LONGER, GRACE = 3.0, 10.0
-"""Further attempts begin only within so many times the first one's time, or so many seconds: a unit has its own limit."""
-MOSTLY = 0.5
+BATCH = 4096
+AT_ONCE = 128  # answers to so many fit into a socket's buffer, whatever the machine allows
+LONGEST_SLEEP = 0.25  # between two looks at the halts
+Places = NDArray[np.int64]
 
 
-def worth_another(ledger: Ledger, attempt: int, settings: ScannerSettings, spent: float, first: float) -> bool:
-    """Whether an attempt (from 1) is to be followed by another, after so many seconds in all and for the first.
+async def send_round(
+    order: Order, hosts: int, wanted: Callable[[Indices, Indices], Flags], meter: Meter, send: Callable[[Indices, Indices], None]
+) -> None:
+    """Call `send` with places of hosts and of ports, as many at once as may leave. Raises Halted, and what `send` raises.
 
-    The attempts of the settings are made in any case; further ones as long as answers show that too much is lost still.
+    `hosts` is how many the order has; `wanted` says which of some places are still to be probed, and is asked batch by batch.
     """
-    if attempt < settings.attempts:
-        return True
-    recall = estimate(ledger.answers_by_attempt, ledger.checked, ledger.lost)
-    lossy = recall.samples >= LEAST_SAMPLES and recall.recall < TARGET
-    return lossy and attempt < MOST_ATTEMPTS and spent <= max(GRACE, LONGER * first)
+    timetable = Timetable(hosts, meter.per_host(), time.monotonic())
+    for some, ports, rounds, places in _batches(order, hosts, wanted):
+        due = timetable.due(rounds, places)
+        sent = 0
+        while sent < len(due):
+            now = time.monotonic()
+            timetable.late(float(due[sent]), now)
+            due = timetable.due(rounds, places)
+            ready = int(np.searchsorted(due[sent:], now, side="right"))
+            if ready == 0:
+                await asyncio.sleep(min(due[sent] - now, LONGEST_SLEEP))
+                meter.recheck_unit()
+                continue
+            ready = await meter.admit_some(min(ready, AT_ONCE))
+            send(some[sent : sent + ready], ports[sent : sent + ready])
+            timetable.late(float(due[sent]), time.monotonic())
+            sent += ready
+            due = timetable.due(rounds, places)
+            await asyncio.sleep(0)  # neither admission nor sending need wait, and answers must be read meanwhile
 
 
-def deceptive(opened: NDArray[np.int64], asked: int, least: int) -> Indices:
-    """Which hosts answer on everything: on at least so many ports, and on most of those that each was asked for so far.
-
-    Ports are asked in a keyed order, so a real host would have to have most of its ports open.
-    """
-    return np.flatnonzero((opened >= least) & (opened >= MOSTLY * asked)).astype(np.uint32)
+def _batches(order: Order, hosts: int, wanted: Callable[[Indices, Indices], Flags]) -> Iterator[tuple[Indices, Indices, Places, Places]]:
+    """Batches of what is wanted: places of hosts and ports, the round (only those with work count) and the place in it."""
+    rank, last = -1, -1
+    for start in range(0, order.size, BATCH):
+        some, ports = order.slice(start, start + BATCH)
+        chosen = np.flatnonzero(wanted(some, ports))
+        if not len(chosen):
+            continue
+        rounds, places = np.divmod(chosen + start, hosts)
+        ranks = rank + np.cumsum(np.diff(rounds, prepend=last) != 0)
+        rank, last = int(ranks[-1]), int(rounds[-1])
+        yield some[chosen], ports[chosen], ranks, places

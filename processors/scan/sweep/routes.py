@@ -70,6 +70,14 @@ def on_link(address: str) -> bool:
         return False
 
 
+def is_own(address: str) -> bool:
+    """Whether the address is this machine's own."""
+    try:
+        return route_to(address).local
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Addresses, by their places in a column, that go the same way; or the error number of why they go none."""

@@ -21,6 +21,7 @@ from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
 from processors.scan.scope.mask import Addresses, column_of_texts
 from processors.scan.sweep.answers import Answers, answers_of
+from processors.scan.sweep.attempts import MOST_ATTEMPTS, deceptive, worth_another
 from processors.scan.sweep.backends import WayOut, way_out
 from processors.scan.sweep.checks import NUMBERS, Checks, Watch
 from processors.scan.sweep.cookies import cookies
@@ -30,7 +31,6 @@ from processors.scan.sweep.neighbours import ethernet_header, neighbour_macs
 from processors.scan.sweep.order import Indices, Order
 from processors.scan.sweep.pace import Timetable
 from processors.scan.sweep.receive import Ears
-from processors.scan.sweep.rounds import MOST_ATTEMPTS, deceptive, worth_another
 from processors.scan.sweep.routers import read_unreachable, unreachables_socket
 from processors.scan.sweep.routes import Route, routes_of
 from processors.scan.sweep.throttle import Reins
