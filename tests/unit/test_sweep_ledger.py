@@ -75,5 +75,6 @@ def test_silence_of_a_neighbour_is_silence_and_local_trouble_says_nothing_of_the
 
 def test_all_units_together_stay_within_the_open_files() -> None:
     assert socket_bound(1024, 16) * 16 <= 1024 - 256
-    assert socket_bound(1 << 20, 16) == 256
+    assert socket_bound(1 << 20, 16) == 625
+    assert socket_bound(1 << 20, 1) == 10_000
     assert socket_bound(256, 16) == 8
