@@ -120,7 +120,9 @@ class ScannerSettings(Section):
     per_host_per_second: int = Field(40, ge=1, description="most packets a second to one host")
     connect_timeout: float = Field(1.5, gt=0, description="seconds to wait for a connection")
     attempts: int = Field(2, ge=1, le=5, description="probes to an unanswered port before it counts as silent")
-    nmap_processes: int = Field(4, ge=1, le=16, description="nmap processes at once")
+    hosts_at_once: int = Field(128, ge=1, le=4096, description="hosts of one unit that are looked into at once, below the budgets")
+    ports_at_once: int = Field(4, ge=1, le=64, description="ports of one host that are looked into at once")
+    nmap_processes: int = Field(4, ge=1, le=16, description="nmap processes at once, of all units of this process")
     hping_processes: int = Field(4, ge=1, le=50, description="hping3 processes at once")
     cut_off_seconds: float = Field(5.0, gt=0, description="no successful poll for so long: sending stops")
 

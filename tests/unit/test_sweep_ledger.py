@@ -6,7 +6,8 @@ import errno
 
 import pytest
 
-from processors.scan.sweep.connect import LocalTrouble, socket_bound, state_of
+from processors.scan.open_files import socket_bound
+from processors.scan.sweep.connect import LocalTrouble, state_of
 from processors.scan.sweep.ledger import Ledger, PortState
 from schemas.events.base import PortRange
 

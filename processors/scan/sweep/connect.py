@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import socket
 import struct
 
 from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
+from processors.scan.open_files import raised_open_files, socket_bound
 from processors.scan.scope.gate import OutOfScope
 from processors.scan.sweep.attempts import Attempts, Ended
 from processors.scan.sweep.ledger import Key, Ledger, PortState
@@ -22,8 +22,6 @@ from schemas.scope import Ask
 
 ONE_SYN_SECONDS = 0.95
 ASKING = 256  # probes that wait for their budgets at once: a slow host keeps no other waiting
-MOST_SOCKETS = 10_000  # of all units of this process
-SPARE_FILES = 256
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EPROTO}
 
@@ -80,21 +78,6 @@ async def _attempt(keys: list[Key], attempt: int, ledger: Ledger, meter: Meter, 
         for address, port in owed:
             await meter.settle(address, Ask("tcp", port), 2)
     return silent
-
-
-def raised_open_files() -> int:
-    """How many files this process may open, once its own limit is as high as the machine allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MOST_SOCKETS + SPARE_FILES
-    if soft < wanted and soft < hard:
-        soft = min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return soft
-
-
-def socket_bound(open_files: int, parallel_units: int) -> int:
-    """How many sockets one unit may have open, so that all units together stay within the process's open files and its memory."""
-    return max(8, min(MOST_SOCKETS, open_files - SPARE_FILES) // parallel_units)
 
 
 def open_socket(key: Key) -> socket.socket:

@@ -1,0 +1,15 @@
+"""Hosts that show the same face everywhere: honeypots, tarpits and firewalls that answer for what is not there. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+ALIKE_PORTS = 20
+MANY_ALIKE = f"identical banners on {ALIKE_PORTS} or more ports"
+
+
+def looks_deceptive(banners: Mapping[int, str]) -> str | None:
+    """Why a host with these banners by port is not to be believed, or None. The reason is the same however many ports more are alike."""
+    alike = Counter(banner for banner in banners.values() if banner.strip())
+    return MANY_ALIKE if max(alike.values(), default=0) >= ALIKE_PORTS else None
