@@ -24,10 +24,22 @@ from schemas.events.findings import (
     Review,
     ReviewStatus,
 )
-from schemas.events.grants import Command, CommandKind, Grant, Intensity, Window
-from schemas.events.observations import Certificate, Hop, HostObservation, HostPorts, HttpFacts, ServiceObservation, SweepResult, TlsFacts
+from schemas.events.grants import Command, CommandKind, Grant, Intensity, Signature, Window
+from schemas.events.observations import (
+    Certificate,
+    Hop,
+    HostObservation,
+    HostPorts,
+    HttpFacts,
+    Impact,
+    Quarantine,
+    ServiceObservation,
+    SweepResult,
+    TlsFacts,
+)
 from schemas.events.operations import AgentState, AgentStatus, AuditRecord, Rollup, Tick
 from schemas.events.targets import Cadence, CadenceKind, Campaign, Cause, PinnedName, Refusal, Run, TargetRequest, WorkUnit
+from schemas.events.touches import PacketKind, Touch, Touches
 from schemas.ids import content_id, finding_id
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -98,9 +110,11 @@ EXAMPLES: tuple[tuple[str, Event], ...] = (
             issued_by="ann",
             signer="operator",
             signature="c2lnbmF0dXJl",
+            cosignatures=(Signature(signer="security", signature="YW5vdGhlcg=="),),
         ),
     ),
     ("commands", Command(agent_id="*", kind=CommandKind.FREEZE, networks=("198.18.0.0/24",), issued_by="ann", issued_at=AT)),
+    ("commands", Command(agent_id="*", kind=CommandKind.THAW, networks=("198.18.0.0/24",), issued_by="Ann Lee", issued_at=AT)),
     (
         "campaigns",
         Campaign(
@@ -187,8 +201,13 @@ EXAMPLES: tuple[tuple[str, Event], ...] = (
             loss=0.01,
             recall=0.999,
             recall_samples=2,
+            recall_low=0.85,
+            recall_high=1.0,
+            drops=1,
+            quarantined=(Quarantine(address="198.18.0.66", reason="answered on 100 of the first 104 ports"),),
             started_at=AT,
             finished_at=AT + timedelta(seconds=2),
+            impact=(Impact(address=ADDRESS, port=443),),
         ),
     ),
     (
@@ -208,6 +227,29 @@ EXAMPLES: tuple[tuple[str, Event], ...] = (
             path=(Hop(ttl=1, address="198.18.0.2", rtt_ms=0.2), Hop(ttl=2)),
             fingerprints="1",
             observed_at=AT,
+        ),
+    ),
+    (
+        "touches",
+        Touches(
+            record_id=content_id("touches", "example"),
+            unit_id=UNIT,
+            run_id=RUN,
+            campaign_id="dmz",
+            zone="default",
+            subnet=SUBNET,
+            grant_id="lab",
+            grant_revision=2,
+            issued_by="ann",
+            agent_id="scanner-0",
+            exact=True,
+            touches=(
+                Touch(
+                    first=ADDRESS, last="198.18.1.4", kind=PacketKind.TCP, ports=WEB, every_port=True, packets=4, first_at=AT, last_at=AT
+                ),
+                Touch(first=ADDRESS, last=ADDRESS, kind=PacketKind.ICMP, packets=1, first_at=AT, last_at=AT),
+            ),
+            at=AT,
         ),
     ),
     (

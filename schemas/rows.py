@@ -16,6 +16,7 @@ from schemas.events.findings import Exposure, Finding
 from schemas.events.observations import HostObservation, ServiceObservation, SweepResult
 from schemas.events.operations import AgentStatus, AuditRecord, Rollup
 from schemas.events.targets import Run
+from schemas.events.touches import Touches
 from schemas.portset import show_ports
 
 Row = dict[str, Any]
@@ -60,7 +61,12 @@ def _sweep(event: SweepResult) -> Iterator[TableRow]:
             "packets_sent": event.packets_sent,
             "loss": event.loss,
             "recall": event.recall,
+            "recall_low": event.recall_low,
+            "recall_high": event.recall_high,
             "recall_samples": event.recall_samples,
+            "drops": event.drops,
+            "quarantined": [one.address for one in event.quarantined],
+            "quarantine_reasons": [one.reason for one in event.quarantined],
             "started_at": event.started_at,
             "finished_at": event.finished_at,
         },
@@ -110,6 +116,36 @@ def _service(seen: ServiceObservation | None) -> Row:
         "http_status": http.status if http else 0,
         "http_title": http.title if http else "",
     }
+
+
+def _touches(event: Touches) -> Iterator[TableRow]:
+    for number, one in enumerate(event.touches):
+        yield (
+            "touches",
+            {
+                "record_id": event.record_id,
+                "number": number,
+                "first_ip": address(one.first),
+                "last_ip": address(one.last),
+                "kind": one.kind.value,
+                "ports": show_ports(one.ports),
+                "every_port": one.every_port,
+                "packets": one.packets,
+                "exact": event.exact,
+                "unit_id": event.unit_id,
+                "run_id": event.run_id,
+                "campaign_id": event.campaign_id or "",
+                "zone": event.zone,
+                "subnet": event.subnet,
+                "grant_id": event.grant_id,
+                "grant_revision": event.grant_revision,
+                "issued_by": event.issued_by,
+                "agent_id": event.agent_id,
+                "attempt": event.attempt,
+                "first_at": one.first_at,
+                "last_at": one.last_at,
+            },
+        )
 
 
 def _asset(event: AssetState) -> Iterator[TableRow]:
@@ -288,6 +324,7 @@ def _rollup(event: Rollup) -> Iterator[TableRow]:
 ROWS: dict[type[Event], Callable[[Any], Iterator[TableRow]]] = {
     SweepResult: _sweep,
     HostObservation: _observation,
+    Touches: _touches,
     AssetState: _asset,
     AssetChange: _change,
     Exposure: _exposure,

@@ -52,18 +52,22 @@ class GrantBook:
     """The fold of the `grants` topic: the highest trusted revision of each grant. Lower revisions and tombstones change nothing.
 
     `floors` are the highest revisions ever seen (kept on a scanner's disk), below which nothing is believed even if the topic was emptied.
+    `required` is how many signers a grant needs. A grant that lacks one changes nothing, and counts once its cosigned record comes.
     """
 
     signers: tuple[TrustedSigner, ...]
     floors: dict[str, int] = field(default_factory=dict)
     known: dict[str, KnownGrant] = field(default_factory=dict)
+    required: int = 1
 
     def learn(self, grant: Grant) -> str | None:
         """Take in one record of `grants`. Returns the reason if it is not believed, None if it is or was already."""
         current = self.known.get(grant.grant_id)
-        if grant.revision < self.floors.get(grant.grant_id, 0) or (current and grant.revision <= current.grant.revision):
-            return None if current and current.grant == grant else f"revision {grant.revision} is not newer than the one that is known"
-        reason = distrust(grant, self.signers) or self._foreign(grant, current)
+        if current and _same_but_for_cosignatures(grant, current.grant) and len(grant.cosignatures) <= len(current.grant.cosignatures):
+            return None
+        if grant.revision < self.floors.get(grant.grant_id, 0) or (current and not _newer(grant, current.grant)):
+            return f"revision {grant.revision} is not newer than the one that is known"
+        reason = distrust(grant, self.signers, self.required) or self._foreign(grant, current)
         if reason:
             return reason
         try:
@@ -99,6 +103,15 @@ class GrantBook:
         if excluded(parsed, self.of_zone(zone, now)):
             return f"{address} is excluded by a grant of the zone"
         return outside(entry, parsed, ask)
+
+
+def _newer(grant: Grant, known: Grant) -> bool:
+    """Whether a record may take the place of what is known: a higher revision, or the same with more signatures."""
+    return grant.revision > known.revision or _same_but_for_cosignatures(grant, known)
+
+
+def _same_but_for_cosignatures(grant: Grant, other: Grant) -> bool:
+    return grant.model_copy(update={"cosignatures": ()}) == other.model_copy(update={"cosignatures": ()})
 
 
 def standing(entry: KnownGrant, zone: str, now: datetime) -> str | None:

@@ -13,6 +13,7 @@ from schemas.events.grants import Command, Grant
 from schemas.events.observations import HostObservation, SweepResult
 from schemas.events.operations import AgentStatus, AuditRecord, Rollup, Tick
 from schemas.events.targets import Campaign, Run, TargetRequest, WorkUnit
+from schemas.events.touches import Touches
 
 DAY_MS = 86_400_000
 Cleanup = Literal["compact", "delete", "compact,delete"]
@@ -49,11 +50,12 @@ TOPICS: tuple[Topic, ...] = (
     Topic("inventory", (InventoryRecord,), "network or asset", "compact", "CMDB, a file, anyone", "correlator, archiver", single=True),
     Topic("intel", (IntelRecord,), "CVE id", "compact", "feeds", "correlator, archiver", single=True),
     Topic("decisions", (Decision,), "finding id|slot, or finding id", "compact", "CLI, console, SOAR", "assessor, archiver", single=True),
-    Topic("commands", (Command,), "agent id", "compact", "CLI, console", "scanner, archiver", single=True),
+    Topic("commands", (Command,), "agent id, and the network of a freeze", "compact", "CLI, console", "scanner, archiver", single=True),
     Topic("targets", (TargetRequest,), "any or none", "delete", "anyone", "planner", 7 * DAY_MS),
     Topic("runs", (Run,), "run id", "compact,delete", "planner", "console, archiver", 30 * DAY_MS),
     Topic("work", (WorkUnit,), "subnet", "delete", "planner", "scanners of that zone", DAY_MS, per_zone=True),
     Topic("probes", (SweepResult, HostObservation), "subnet", "delete", "scanner", "differ, archiver", 7 * DAY_MS),
+    Topic("touches", (Touches,), "subnet", "delete", "scanner", "archiver", 7 * DAY_MS),
     Topic("assets", (AssetState,), "asset", "compact", "differ", "archiver"),
     Topic("changes", (AssetChange,), "asset, partitioned by subnet", "delete", "differ", "correlator, archiver, anyone", 7 * DAY_MS),
     Topic("exposures", (Exposure,), "finding id", "delete", "correlator", "assessor, archiver", 7 * DAY_MS),

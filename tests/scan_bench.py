@@ -21,6 +21,7 @@ from infra.kafka.topics import TopicAdmin
 from processors.scan.heartbeat import Identity
 from processors.scan.scanner import run_scanner
 from processors.scan.scope.authority import uptime
+from processors.scan.scope.orders import key_of_order
 from schemas.codec import Codec
 from schemas.events.base import Event
 from schemas.events.grants import Command, CommandKind
@@ -69,7 +70,7 @@ class Bench:
 
     def command(self, kind: CommandKind, agent: str = "*", networks: tuple[str, ...] = ()) -> float:
         order = Command(agent_id=agent, kind=kind, networks=networks, issued_by="test", issued_at=datetime.now(UTC))
-        return self.say("commands", agent, order)
+        return self.say("commands", key_of_order(order), order)
 
     def events(self, topic: str) -> list[Event]:
         found: list[Event] = []

@@ -41,6 +41,9 @@ class NotingMask(ScopeMask):
 
     gate: NotingGate
 
+    def covers(self, addresses: Addresses) -> Flags:
+        return np.ones(len(addresses), dtype=bool)
+
     def allows(self, addresses: Addresses, ports: Ports, kind: Literal["tcp", "udp", "icmp"] = "tcp") -> Flags:
         texts = (str(ip_address(int(one) if addresses.dtype.kind == "u" else one.ljust(16, b"\0"))) for one in addresses)
         return np.array([self.gate.covers(text, int(port)) for text, port in zip(texts, ports, strict=True)], dtype=bool)
@@ -53,6 +56,7 @@ class NotingGate:
         self._refuse, self._halt_after = refuse, halt_after
         self.admitted: list[tuple[str, Ask, int]] = []
         self.batches: list[int] = []
+        self.held: list[str] = []
         self.halted = False
 
     def check(self, unit: WorkUnit, address: str, ask: Ask) -> None:
@@ -78,6 +82,15 @@ class NotingGate:
 
     def unsent(self, unit: WorkUnit, packets: int) -> None:
         self.batches.append(-packets)
+
+    def control(self, unit: WorkUnit, packets: int) -> None:
+        self.batches.append(-packets)
+
+    def sent(self, addresses: Addresses, ports: Ports) -> None:
+        """What left past the taps is no matter of this gate."""
+
+    def hold(self, unit: WorkUnit, reason: str) -> None:
+        self.held.append(reason)
 
     def check_unit(self) -> None:
         if self.halted or (self._halt_after is not None and len(self.admitted) >= self._halt_after):

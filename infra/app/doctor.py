@@ -59,6 +59,22 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield _raw_sockets()
     yield _namespaces()
     yield _signers(settings)
+    yield _ways_out(settings)
+
+
+def _ways_out(settings: Settings) -> Check:
+    """How SYNs would leave by each interface. Not a matter of good or bad: where nothing is allowed, ports are swept by connects."""
+    from processors.scan.sweep.backends import FAST, explain
+    from processors.scan.unit import choose_engine
+
+    try:
+        engine, why = choose_engine(settings.scanner)
+        ways = [f"{', '.join(names)}: {way}" for way, names in explain(settings.scanner).items()] if engine == "syn" else [why]
+    except (DriftlineError, OSError) as error:
+        return Check("sweep", False, str(error), "Run as root, or set DRIFTLINE_SCANNER__ENGINE=auto.")
+    if engine == "syn" and settings.scanner.packets_per_second < FAST:
+        ways.append(f"faster ways out are taken from {FAST:,} packets a second")
+    return Check("sweep", True, "; ".join([engine, *ways]))
 
 
 def _own_packages() -> Check:

@@ -32,6 +32,7 @@ NOTE = "Written by `python -m infra.app.reference` from the code; a test compare
 TABLE_NOTES = {
     "sweeps": "One unit of work: what was probed, how much of it answered, and how good the look was.",
     "observations": "One service as one look saw it. History; the current state is in `services`.",
+    "touches": "So many packets to each address from `first_ip` to `last_ip`, within about a second. `driftline touched` asks it.",
     "assets": "One address in one zone, as it is now.",
     "services": "One port of an asset, as it is now.",
     "changes": "One thing that changed on one asset.",
@@ -48,7 +49,8 @@ TABLE_NOTES = {
     "changed_today": "Changes of the last 24 hours, latest first.",
     "worst_first": "Open findings, highest risk first.",
     "stopped": "Units of the last day that ended before all of them was looked at, and why; an absent finding there means nothing.",
-    "not_looked_at_lately": "Subnets by the time of their last look, oldest first, recall and loss of that look (null: nothing answered).",
+    "not_looked_at_lately": "Subnets, longest not looked at first; recall with bounds and loss of that look (null: nothing answered).",
+    "quarantined": "Hosts of the last week whose answers were not believed, and why; nothing is said of their ports.",
     "refused": "Targets that were not planned, with the reason, latest first.",
     "watermarks": "Up to when the rows of each topic are complete.",
     "in_work": "What was ordered in the last day and has not ended yet: until it is empty, an absent finding means nothing.",

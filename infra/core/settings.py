@@ -92,6 +92,9 @@ class ScopeSettings(Section):
 
     signers: tuple[Signer, ...] = Field((), description="trusted signers: `name`, `public_key` (base64), `networks` that it may grant")
     signers_file: Path | None = Field(None, description="TOML file of further signers; default: signers.toml in the data folder")
+    signers_required: int = Field(
+        1, ge=1, le=2, description="signers that a grant needs, each of whom may grant all its networks; one is enough to revoke"
+    )
     resolvers: tuple[str, ...] = Field((), description="DNS servers for names of targets; default: the system's resolver")
 
 
@@ -115,15 +118,20 @@ class ScannerSettings(Section):
     zone: str = Field("default", description="the zone whose work this scanner takes")
     agent_id: str | None = Field(None, description="default: the host's name and the worker's slot")
     engine: Literal["auto", "syn", "connect"] = Field("auto", description="how ports are swept; auto: syn where raw sockets are allowed")
+    backend: Literal["auto", "af_xdp", "tx_ring", "sendmmsg", "raw"] = Field(
+        "auto", description="how SYNs leave; auto: the first that works"
+    )
     parallel_units: int = Field(16, ge=1, le=256, description="units in work at once, one a subnet")
     packets_per_second: int = Field(1000, ge=1, description="ceiling of this scanner, below whatever a grant allows")
     per_host_per_second: int = Field(40, ge=1, description="most packets a second to one host")
     connect_timeout: float = Field(1.5, gt=0, description="seconds to wait for a connection")
     attempts: int = Field(2, ge=1, le=5, description="probes to an unanswered port before it counts as silent")
+    quarantine_ports: int = Field(100, ge=20, description="a host open on so many ports, and on most that were asked, is not believed")
     hosts_at_once: int = Field(128, ge=1, le=4096, description="hosts of one unit that are looked into at once, below the budgets")
     ports_at_once: int = Field(4, ge=1, le=64, description="ports of one host that are looked into at once")
     nmap_processes: int = Field(4, ge=1, le=16, description="nmap processes at once, of all units of this process")
     hping_processes: int = Field(4, ge=1, le=50, description="hping3 processes at once")
+    impact_hold_seconds: int = Field(900, ge=0, description="no unit of a subnet so long after a host of it stopped answering while probed")
     cut_off_seconds: float = Field(5.0, gt=0, description="no successful poll for so long: sending stops")
 
 

@@ -26,7 +26,7 @@ LAB = {
     "vsftpd": "vsftpd",
     "mosquitto": "mosquitto",
 }
-TESTS = {"kcat": "kcat", "tcpdump": "tcpdump"}
+TESTS = {"kcat": "kcat", "tcpdump": "tcpdump", "nftables": "nft"}
 # package → its system service, which the installer neither starts nor leaves enabled
 DAEMONS = {
     "nginx": "nginx",

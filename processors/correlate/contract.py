@@ -29,7 +29,8 @@ SEEN_LIMIT = 200
 class ServiceFacts:
     """All that a rule may look at: one service of one address as last seen, and what is known of it from elsewhere.
 
-    `new`: the service opened lately on a host that was known before. `inventory` is the record of the longest matching network.
+    `new`: the service opened lately on a host that was known before. `impact`: it stopped answering lately while it was probed; the
+    service may be gone then, and `service` say nothing but its port. `inventory` is the record of the longest matching network.
     `exploited`: vulnerabilities known to be exploited whose affected product and version this service shows. `now` comes from a record.
     """
 
@@ -39,6 +40,7 @@ class ServiceFacts:
     now: datetime
     flapping: bool = False
     new: bool = False
+    impact: bool = False
     inventory: InventoryRecord | None = None
     exploited: tuple[IntelRecord, ...] = ()
 

@@ -32,13 +32,16 @@ from processors.correlate.memory import (
     save_host,
     save_place,
 )
+from processors.correlate.rules.surface import SUSPECTED_IMPACT
 from processors.correlate.rules.versions import products_of
 from schemas.events.assets import AssetChange, ChangeKind
 from schemas.events.findings import Exposure, ExposureEvent
+from schemas.events.observations import ServiceObservation
 from schemas.events.operations import Tick
 
 log = structlog.get_logger()
 NEW_FOR = timedelta(days=7)
+IMPACT_FOR = timedelta(days=7)
 NEW_AFTER = timedelta(seconds=30)
 """A service counts as new if its host had been known so long: the first look at a host opens many."""
 
@@ -132,11 +135,13 @@ class Correlator:
         place.now = max(place.now, moment)
         if place.seen is None or (place.new_until is not None and place.new_until <= place.now):
             place.new_until = None
+        if place.impact_until is not None and place.impact_until <= place.now:
+            place.impact_until = None
         facts = self._facts(place, context)
         should: dict[str, Exposure] = {}
         if facts is not None:
             host = load_host(context.state, place.zone, place.address)
-            should = judge(self._rules, facts, host.names if host else (), place.evidence_ids)
+            should = judge(self._rules_for(place), facts, host.names if host else (), place.evidence_ids)
         told = differences(place, should)
         place.standing = {key: one for key, one in place.standing.items() if key in should}
         for exposure in told:
@@ -145,23 +150,29 @@ class Correlator:
             yield Emit("exposures", exposure.finding_id, exposure, route=exposure.finding_id)
         self._look_again(place, facts, context)
 
+    def _rules_for(self, place: PlaceMemory) -> tuple[Rule, ...]:
+        """All rules; for a service that is gone, only the one on how it went."""
+        return self._rules if place.seen is not None else (SUSPECTED_IMPACT,)
+
     def _facts(self, place: PlaceMemory, context: Context) -> ServiceFacts | None:
-        if place.seen is None:
+        if place.seen is None and place.impact_until is None:
             return None
+        service = place.seen or ServiceObservation(port=place.port, transport=place.transport)
         return ServiceFacts(
             zone=place.zone,
             address=place.address,
-            service=place.seen,
+            service=service,
             now=place.now,
             flapping=place.flapping,
             new=place.new_until is not None,
+            impact=place.impact_until is not None,
             inventory=inventory_of(context.tables.table("inventory"), place.zone, place.address),
-            exploited=exploited_of(context.state, context.tables.table("intel"), products_of(place.seen), place.seen),
+            exploited=exploited_of(context.state, context.tables.table("intel"), products_of(service), service),
         )
 
     def _look_again(self, place: PlaceMemory, facts: ServiceFacts | None, context: Context) -> None:
         """Keep the indexes: when the place is due, and which products it shows."""
-        moments = [place.new_until, *(edges(self._rules, facts) if facts else ())]
+        moments = [place.new_until, place.impact_until, *(edges(self._rules_for(place), facts) if facts else ())]
         due = min((one for one in moments if one is not None and one > place.now), default=None)
         if due != place.due:
             if place.due is not None:
@@ -180,6 +191,9 @@ class Correlator:
 def take_in(place: PlaceMemory, change: AssetChange, host: HostMemory) -> None:
     """What a change says of the service itself. One that flaps is kept as it was until the differ tells what it settled on."""
     place.evidence_ids = change.evidence_ids or place.evidence_ids
+    if change.kind is ChangeKind.SUSPECTED_IMPACT:
+        place.impact_until = change.observed_at + IMPACT_FOR
+        return
     if change.kind is ChangeKind.SERVICE_FLAPPING:
         place.flapping = True
         place.seen = change.after or place.seen or change.before

@@ -72,6 +72,7 @@ class PlaceMemory(BaseModel):
     evidence_ids: tuple[str, ...] = ()
     new_until: datetime | None = None
     flapping: bool = False
+    impact_until: datetime | None = None
     standing: dict[str, Exposure] = {}
     products: tuple[str, ...] = ()
     due: datetime | None = None

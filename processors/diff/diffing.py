@@ -57,7 +57,17 @@ def fold_look(asset: AssetState | None, look: Look, settings: DifferSettings) ->
     elif closed and not look.alive:
         _down_if_empty(draft)
     _stale(draft, look.at, settings)
+    _tell_impact(draft, asset, look)
     return Folded(draft.done(), tuple(draft.changes), tuple(suspects))
+
+
+def _tell_impact(draft: Draft, asset: AssetState | None, look: Look) -> None:
+    """Tell what stopped answering while it was probed; an old look that is read again tells nothing."""
+    if asset is not None and look.at <= asset.last_looked:
+        return
+    for port in look.impact:
+        words = f"{look.transport.value}/{port} stopped answering while it was probed"
+        draft.tell(ChangeKind.SUSPECTED_IMPACT, words, draft.services.get((look.transport, port)), evidence=(look.unit_id,))
 
 
 def fold_observation(asset: AssetState | None, seen: HostObservation, table: Fingerprints, settings: DifferSettings) -> Folded:

@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One unit's look at one host."""
+    """One unit's look at one host. `impact`: ports on which it stopped answering while it was probed."""
 
     unit_id: str
     grant_id: str
@@ -36,6 +36,7 @@ class Look:
     host: HostPorts
     recall: float
     at: datetime
+    impact: tuple[int, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -70,6 +71,7 @@ def looks(sweep: SweepResult) -> tuple[Look, ...]:
             host=host,
             recall=sweep.recall,
             at=sweep.finished_at,
+            impact=tuple(one.port for one in sweep.impact if one.address == address),
         )
         for address, host in hosts.items()
     )

@@ -34,12 +34,12 @@ class Planner:
     """One request in, its units and exactly one Run out; also when everything is refused.
 
     `trusted` gives the signers that count now, `resolve` the addresses of a run's names, those left out that have none.
-    Grants are checked at the request's append time.
+    Grants are checked at the request's append time; each needs the signatures of `required` signers.
     """
 
-    def __init__(self, limits: Limits, trusted: Callable[[], tuple[TrustedSigner, ...]], resolve: Resolve) -> None:
+    def __init__(self, limits: Limits, trusted: Callable[[], tuple[TrustedSigner, ...]], resolve: Resolve, required: int = 1) -> None:
         self._limits, self._trusted, self._resolve = limits, trusted, resolve
-        self._book = GrantBook(trusted())
+        self._book = GrantBook(trusted(), required=required)
         self._seen: dict[str, Event] = {}
         self._disbelieved: dict[str, str] = {}
 
@@ -83,7 +83,8 @@ class Planner:
         signers = self._trusted()
         if signers != self._book.signers:
             known = {f"known|{name}": entry.grant for name, entry in self._book.known.items()}
-            self._book, self._seen, self._disbelieved = GrantBook(signers, self._book.floors), {}, {}
+            self._book = GrantBook(signers, self._book.floors, required=self._book.required)
+            self._seen, self._disbelieved = {}, {}
             self._learn(known)
         for key, grant in list(table.items()):
             if self._seen.get(key) is grant or not isinstance(grant, Grant):
@@ -125,7 +126,7 @@ def make_step(settings: Settings, codec: Codec) -> Planner:
         resolver = Resolver(settings.scope.resolvers)
     except ValueError as error:
         raise BadInput(f"planner.default_ports or scope.resolvers is wrong: {error}", "Mend it in the settings.") from None
-    return Planner(limits, Trust(settings), resolver.resolve)
+    return Planner(limits, Trust(settings), resolver.resolve, settings.scope.signers_required)
 
 
 def run(settings: Settings, stop: threading.Event, ready: Callable[[], None]) -> None:

@@ -10,6 +10,9 @@ MANY_ALIKE = f"identical banners on {ALIKE_PORTS} or more ports"
 
 
 def looks_deceptive(banners: Mapping[int, str]) -> str | None:
-    """Why a host with these banners by port is not to be believed, or None. The reason is the same however many ports more are alike."""
-    alike = Counter(banner for banner in banners.values() if banner.strip())
+    """Why a host with these banners by port is not to be believed, or None. The reason is the same however many ports more are alike.
+
+    A status line of HTTP is no face: an honest host may serve many applications that all say 200 or 404.
+    """
+    alike = Counter(banner for banner in banners.values() if banner.strip() and not banner.startswith("HTTP/"))
     return MANY_ALIKE if max(alike.values(), default=0) >= ALIKE_PORTS else None

@@ -39,6 +39,7 @@ class Progress:
     units_done: int = 0
     packets_sent: int = 0
     packets_refused: int = 0
+    control_packets: int = 0
 
 
 class Heartbeat:
@@ -87,6 +88,7 @@ class Heartbeat:
             units_done=progress.units_done,
             packets_sent=progress.packets_sent,
             packets_refused=progress.packets_refused,
+            control_packets=progress.control_packets,
             drops=self._drops,
             clock_offset_ms=self._offset_ms,
             started_at=me.started_at,

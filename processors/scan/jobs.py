@@ -18,6 +18,7 @@ from processors.scan.intake import Entry, Stage
 from processors.scan.partial import Attempt, Outcome, Report, not_probed, rest_of
 from processors.scan.scope.admission import OVER_TIME, UNFINISHED, ScannerGate, UnitGate
 from processors.scan.scope.gate import Gate, Halted
+from processors.scan.witness.witness import Witness
 from schemas.events.observations import SweepResult
 from schemas.events.targets import WorkUnit
 
@@ -41,7 +42,10 @@ class Job:
 class Jobs:
     """All units in work of one scanner."""
 
-    def __init__(self, gate: ScannerGate, identity: Identity, run_unit: Runner, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, gate: ScannerGate, identity: Identity, run_unit: Runner, now: Callable[[], datetime], witness: Witness | None = None
+    ) -> None:
+        self._witness = witness
         self._gate, self._identity, self._run_unit, self._now = gate, identity, run_unit, now
         self._crew = Crew()
         self._running: dict[Entry, Job] = {}
@@ -52,7 +56,8 @@ class Jobs:
     def begin(self, entry: Entry, unit: WorkUnit) -> None:
         """Put a unit in work."""
         entry.stage = Stage.RUNNING
-        job = self._running[entry] = Job(UnitGate(self._gate, unit))
+        trace = self._witness.open(unit, entry.attempt, self._gate.issuer(unit)) if self._witness else None
+        job = self._running[entry] = Job(UnitGate(self._gate, unit, trace))
         job.future = self._crew.start(self._attempt(job, entry.attempt))
 
     def lose(self, entry: Entry) -> None:
@@ -77,6 +82,8 @@ class Jobs:
         """What has ended, with what is to be published. A unit that was stopped for no reason of its own waits for another attempt."""
         for entry, job in [(entry, job) for entry, job in self._running.items() if job.future.done()]:
             del self._running[entry]
+            if job.gate.trace is not None:
+                job.gate.trace.end()
             if job.future.cancelled():
                 job.gate.halt()  # notes why: it may not have asked since; "stopping" means that it is done again
             if job.gate.lost:

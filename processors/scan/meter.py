@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from processors.scan.scope.gate import Gate, OutOfScope
-from processors.scan.scope.mask import ScopeMask
+from processors.scan.scope.mask import Addresses, Ports, ScopeMask
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask
 
 
 class Meter:
-    """Admits and counts the packets of one unit. `sent` counts what was let through, answers' acknowledgements included."""
+    """Admits and counts the packets of one unit. `sent` counts what was let through, answers' acknowledgements included.
+
+    `by_host` counts what was admitted one by one, not a sweep's batches.
+    """
 
     def __init__(self, gate: Gate, unit: WorkUnit) -> None:
         self._gate, self._unit = gate, unit
         self._last: tuple[str, Ask] | None = None
-        self.sent = 0
+        self.sent = self.control_sent = 0
+        self.by_host: Counter[str] = Counter()
 
     async def admit(self, address: str, ask: Ask, packets: int = 1) -> None:
-        """Wait for the budget, then check. Raises OutOfScope or Halted. Large asks are split, so that no bucket is too small for one."""
-        while packets > 0:
-            part = min(packets, self._unit.per_host_per_second)
-            await self._gate.admit(self._unit, address, ask, part)
-            self.sent += part
-            packets -= part
+        """Wait for the budget, then check. Raises OutOfScope or Halted. Several are paid for one by one, before the first leaves."""
+        for _ in range(packets):
+            await self._gate.admit(self._unit, address, ask, 1)
+            self.sent += 1
+            self.by_host[address] += 1
         self._last = (address, ask)
 
     async def admit_some(self, most: int) -> int:
@@ -31,10 +36,21 @@ class Meter:
         self.sent += count
         return count
 
+    async def control(self, most: int) -> int:
+        """The same for frames that are no probes: they ask neighbours where they are, and are counted apart. Raises Halted."""
+        count = await self._gate.admit_some(self._unit, most)
+        self._gate.control(self._unit, count)
+        self.control_sent += count
+        return count
+
     def unsent(self, packets: int) -> None:
         """Take back so many that were let through and did not leave after all."""
         self._gate.unsent(self._unit, packets)
         self.sent -= packets
+
+    def touched(self, addresses: Addresses, ports: Ports) -> None:
+        """Tell of TCP packets, a row each, that left past the kernel's taps (AF_XDP, PACKET_QDISC_BYPASS). What a tap sees is not told."""
+        self._gate.sent(addresses, ports)
 
     async def settle_all(self, packets: int) -> None:
         """Pay afterwards for so many packets that the kernel sent by itself. Raises Halted."""
@@ -63,6 +79,10 @@ class Meter:
             await self.admit(address, ask, packets)
         except OutOfScope:
             self.sent += packets
+
+    def hold(self, reason: str) -> None:
+        """Halt this unit and all of its subnet for a while."""
+        self._gate.hold(self._unit, reason)
 
     def check(self, address: str, ask: Ask) -> None:
         """Check without waiting or counting. Raises OutOfScope or Halted."""

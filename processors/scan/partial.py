@@ -91,7 +91,13 @@ def rest_of(unit: WorkUnit, report: Report) -> tuple[TargetRequest, ...]:
     """
     looked_into = {one.address for one in report.hosts}
     ports = frozenset(expand(unit.tcp_ports))
-    missing = {address: _missing(address, ports, report.sweeps, not unit.probes or address in looked_into) for address in unit.addresses}
+    doubtful = {one.address for sweep in report.sweeps for one in sweep.quarantined}
+    missing = {
+        address: frozenset[int]()
+        if address in doubtful
+        else _missing(address, ports, report.sweeps, not unit.probes or address in looked_into)
+        for address in unit.addresses
+    }
     if sum(map(len, missing.values())) >= len(unit.addresses) * len(ports):
         return ()
     alike: dict[tuple[PortRange, ...], list[str]] = defaultdict(list)

@@ -29,6 +29,7 @@ from processors.scan.scope.acceptance import knows_grant, read_unit, uncovered
 from processors.scan.scope.admission import UNFINISHED, ScannerGate
 from processors.scan.scope.authority import ASK_SECONDS, CALM_SECONDS, Authority, uptime
 from processors.scan.scope.contact import Contact
+from processors.scan.witness.witness import Witness
 from schemas.codec import Codec, UndecodableError
 from schemas.events.operations import AgentState
 from schemas.topics import work_topic
@@ -70,7 +71,8 @@ class Scanner:
         small = {"heartbeat.interval.ms": 1000, "queued.min.messages": 100, "queued.max.messages.kbytes": 8192, "fetch.wait.max.ms": 1000}
         self._consumer = Consumer(consumer_config(settings, group, **small))
         self._backlog = Backlog(room=4 * settings.scanner.parallel_units)
-        self._jobs = Jobs(self._gate, identity, run_unit, utc_now)
+        self._witness = Witness(settings, identity.agent_id, codec)
+        self._jobs = Jobs(self._gate, identity, run_unit, utc_now, self._witness)
         self._paused: set[int] = set()
         self._subscribed = False
         self._done = 0
@@ -83,6 +85,7 @@ class Scanner:
         ready()
         while not stop.is_set():
             self._authority.raise_failure()
+            self._witness.raise_failure()
             self._follow_orders()
             self._take()
             self._prove_contact()
@@ -103,6 +106,7 @@ class Scanner:
         self._jobs.close()
         self._consumer.close()
         self._authority.close()
+        self._witness.close()
         self._heartbeat.close(self._progress(AgentState.STOPPED))
 
     def _follow_orders(self) -> None:
@@ -250,7 +254,8 @@ class Scanner:
 
     def _progress(self, state: AgentState) -> Progress:
         partitions = tuple(sorted(self._backlog.queues))
-        return Progress(state, partitions, len(self._jobs), self._done, self._gate.packets, self._gate.refused)
+        gate = self._gate
+        return Progress(state, partitions, len(self._jobs), self._done, gate.packets, gate.refused, gate.control)
 
     def _lag(self) -> int:
         lag = sum(len(queue) for queue in self._backlog.queues.values())

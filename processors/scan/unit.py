@@ -3,16 +3,18 @@
 This is what the scanner's runtime calls; it knows nothing of Kafka. Order within a unit:
 1. sweep every TCP port of every address (`sweep_syn` or `sweep_connect`), which writes the ledger of port states;
 2. run the service probes on each answered port, then the host probes, and merge what they say;
+   beside both, hosts that answered are asked now and then whether they still do (`watchman`);
 3. report. When the gate halts the unit, or its time is over, the report holds what was finished, and says so.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import structlog
 
 from infra.core.errors import MissingPrerequisite
@@ -22,13 +24,13 @@ from processors.scan.meter import Meter
 from processors.scan.probe import choose_probes, lacks, load_probes, raw_sockets
 from processors.scan.scope.gate import Gate, Halted
 from processors.scan.sweep.connect import sweep_connect
-from processors.scan.sweep.ledger import Ledger
+from processors.scan.sweep.ledger import Ledger, PortState
 from processors.scan.sweep.recall import estimate
-from processors.scan.sweep.routes import is_own, only_loopback
 from processors.scan.sweep.syn import refused_by_kernel, sweep_syn
+from processors.scan.watchman import Watchman
 from processors.scan.workers import watched
 from schemas.events.base import Transport
-from schemas.events.observations import HostObservation, HostPorts, SweepResult
+from schemas.events.observations import HostObservation, HostPorts, Quarantine, SweepResult
 from schemas.events.targets import WorkUnit
 from schemas.portset import expand
 
@@ -64,28 +66,28 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
     started = surroundings.now()
     meter = Meter(surroundings.gate, unit)
     ledger = Ledger(filter(is_plain, unit.addresses), expand(unit.tcp_ports), surroundings.settings.attempts)
-    engine = engine_of(ledger.addresses, surroundings.engine)
+    engine = surroundings.engine
     look = Look(unit, surroundings.agent_id, surroundings.settings, surroundings.attempt, surroundings.now, meter)
     swept = 0
 
     async def work() -> None:
         nonlocal swept
         try:
-            await sweep(engine, ledger, meter, surroundings.settings)
+            await sweep(engine, ledger, meter, surroundings.settings, watchman)
         finally:
             swept = meter.sent
         await look.at_all(ledger.answered(), choose_probes(load_probes(), unit.probes, surroundings.gate.allows_intrusive()))
 
-    stopped = ""
+    stopped, watchman = "", Watchman(ledger, meter, unit.packets_per_second)
     try:
-        await watched(work(), meter.recheck, surroundings.limit_seconds)
+        await watched(watchman.beside(work()), meter.recheck, surroundings.limit_seconds)
     except Halted as halt:
         stopped = halt.reason
     except TimeoutError:
         stopped = f"it took longer than {surroundings.limit_seconds:.0f} s"
     log.info("unit_done", unit=unit.unit_id, engine=engine, packets=meter.sent, refused=len(ledger.refused), stopped=stopped)
     result = sweep_result(unit, surroundings, ledger, engine, started).model_copy(
-        update={"packets_sent": swept, "complete": not stopped, "stopped_reason": stopped}
+        update={"packets_sent": swept, "complete": not stopped, "stopped_reason": stopped, "impact": watchman.impact()}
     )
     sweeps = [result] if unit.tcp_ports or not unit.udp_ports else []
     if unit.udp_ports:
@@ -93,23 +95,27 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
     return UnitReport(sweeps=tuple(sweeps), hosts=look.observations(), packets=meter.sent)
 
 
-async def sweep(engine: str, ledger: Ledger, meter: Meter, settings: ScannerSettings) -> None:
+async def sweep(engine: str, ledger: Ledger, meter: Meter, settings: ScannerSettings, watchman: Watchman) -> None:
     """Fill the ledger. A SYN sweep that the kernel refuses is finished by connects."""
     if not ledger.addresses:
         return
     if engine == "syn":
         try:
-            await sweep_syn(ledger, meter, settings)
+            watchman.asks = False
+            await sweep_syn(ledger, meter, settings, watchman)
         except OSError as error:
             log.warning("syn_sweep_failed", error=str(error))
         else:
             return
+        finally:
+            watchman.asks = True
     await sweep_connect(ledger, meter, settings)
 
 
 def sweep_result(unit: WorkUnit, surroundings: Surroundings, ledger: Ledger, engine: str, started: datetime) -> SweepResult:
     """The ledger as an event, as if complete."""
-    recall = estimate(ledger.answers_by_attempt)
+    found = int(np.count_nonzero(ledger.states == PortState.ANSWERED))
+    recall = estimate(ledger.answers_by_attempt, ledger.checked, ledger.lost, found)
     skipped = tuple(HostPorts(address=one, not_probed=unit.tcp_ports) for one in unit.addresses if one not in ledger.addresses)
     return SweepResult(
         unit_id=unit.unit_id,
@@ -127,7 +133,11 @@ def sweep_result(unit: WorkUnit, surroundings: Surroundings, ledger: Ledger, eng
         packets_sent=0,
         loss=recall.loss,
         recall=recall.recall,
+        recall_low=recall.low,
+        recall_high=recall.high,
         recall_samples=recall.samples,
+        drops=ledger.drops,
+        quarantined=tuple(Quarantine(address=address, reason=reason) for address, reason in sorted(ledger.quarantined.items())),
         started_at=started,
         finished_at=surroundings.now(),
     )
@@ -137,7 +147,13 @@ def udp_not_probed(unit: WorkUnit, tcp: SweepResult) -> SweepResult:
     """What is said of UDP ports, which no sweep here can probe: nothing was probed, so nothing is claimed."""
     nothing: dict[str, object] = {"transport": Transport.UDP, "engine": "none", "probed": (), "ports": unit.udp_ports, "packets_sent": 0}
     hosts = tuple(HostPorts(address=address, not_probed=unit.udp_ports) for address in unit.addresses)
-    told = {"hosts": hosts, "recall_samples": 0, "complete": False, "stopped_reason": "UDP ports are not probed by this scanner"}
+    told = {
+        "hosts": hosts,
+        "recall_samples": 0,
+        "quarantined": (),
+        "complete": False,
+        "stopped_reason": "UDP ports are not probed by this scanner",
+    }
     return tcp.model_copy(update={**nothing, **told})
 
 
@@ -148,11 +164,6 @@ def is_plain(address: str) -> bool:
     except ValueError:
         return False
     return str(parsed) == address and "%" not in address and getattr(parsed, "ipv4_mapped", None) is None
-
-
-def engine_of(addresses: Sequence[str], engine: str) -> str:
-    """The engine for these addresses of one subnet: raw packets to this machine's own addresses don't come back, so they get connects."""
-    return "connect" if engine == "connect" or any(is_own(address) for address in addresses) else "syn"
 
 
 def choose_engine(settings: ScannerSettings) -> tuple[str, str]:
@@ -171,8 +182,6 @@ def why_not_syn() -> str | None:
     """What stands against the SYN sweep on this machine, or None."""
     if not raw_sockets():
         return "raw sockets need root or CAP_NET_RAW"
-    if only_loopback():
-        return "only loopback has an address"
     return refused_by_kernel()
 
 

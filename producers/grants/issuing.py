@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from infra.core.errors import BadInput, Refused
 from producers.auditing import Actor, Publish, audit, publish_audited
 from producers.grants.keys import SigningKey
-from schemas.events.base import Event, PortRange
+from schemas.events.base import PortRange
 from schemas.events.grants import Grant, Intensity, Window
 from schemas.ids import Network, content_id
 from schemas.portset import parse_ports
 from schemas.scope import GrantBook, networks_of, standing
-from schemas.signing import TrustedSigner, distrust, sign
+from schemas.signing import TrustedSigner, cosign, distrust, flaw, sign, signed_bytes
 from schemas.wording import what_is_wrong
 
 
@@ -43,7 +43,10 @@ class GrantForm:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where grants are issued: who is there, whom this machine trusts, which zones there are, the grants so far, and the way out."""
+    """Where grants are issued: who is there, whom this machine trusts, which zones there are, the grants so far, and the way out.
+
+    Of the grants: the highest revision that one trusted signer signed, whether or not it waits for a second signature.
+    """
 
     actor: Actor
     signers: tuple[TrustedSigner, ...]
@@ -108,16 +111,36 @@ def revoke_grant(grant_id: str, key: SigningKey, desk: Desk, reason: str, now: d
     return _issue(before.model_copy(update=update), key, desk, "grant.revoke", reason, now)
 
 
-def list_grants(
-    grants: Mapping[str, Event], signers: tuple[TrustedSigner, ...], zones: tuple[str, ...], now: datetime
-) -> list[GrantStanding]:
-    """All grants by id, each with why it does not count now, if so."""
-    return [show_grant(one, signers, zones, now) for _, one in sorted(grants.items()) if isinstance(one, Grant)]
+def cosign_grant(grant: Grant, key: SigningKey, desk: Desk, now: datetime) -> Grant:
+    """Add a second person's signature to a grant and publish the same revision again.
+
+    Raises BadInput for a grant that needs none of his, Refused if this machine does not trust the key for its networks.
+    """
+    known = desk.grants.get(grant.grant_id)
+    if known is not None and known.revision >= grant.revision and signed_bytes(known) != signed_bytes(grant):
+        raise BadInput(
+            f"Grant '{grant.grant_id}' has another revision {known.revision} by now.", "Sign that one: name the grant, not a file."
+        )
+    if grant.revoked:
+        raise BadInput(f"Grant '{grant.grant_id}' was revoked.", "Nothing is left to sign.")
+    if key.name == grant.signer:
+        raise BadInput(f"'{key.name}' has signed grant '{grant.grant_id}' already.", "Another person has to: --as NAME.")
+    if distrust(grant, desk.signers, 2) is None:
+        raise BadInput(f"Two have signed grant '{grant.grant_id}' already.", "Nothing is left to sign.")
+    # Anybody can write to the topic: a signature there that is none is left out.
+    fit = tuple(one for one in grant.cosignatures if flaw(grant, one, desk.signers) is None)
+    signed = cosign(grant.model_copy(update={"cosignatures": fit}), key.name, key.private)
+    problem = distrust(signed, desk.signers) or flaw(signed, signed.cosignatures[-1], desk.signers)
+    if problem:
+        raise Refused(f"This machine would not believe the grant: {problem}.", "Sign with a key that may grant these networks.")
+    detail = f"revision {signed.revision} of '{signed.signer}', signed by '{key.name}' too"
+    publish_audited(desk.publish, "grants", signed.grant_id, signed, audit(desk.actor, "grant.sign", signed.grant_id, detail, now))
+    return signed
 
 
-def show_grant(grant: Grant, signers: tuple[TrustedSigner, ...], zones: tuple[str, ...], now: datetime) -> GrantStanding:
-    """One grant, and why it does not count now, if so."""
-    book = GrantBook(signers)
+def show_grant(grant: Grant, signers: tuple[TrustedSigner, ...], zones: tuple[str, ...], now: datetime, required: int = 1) -> GrantStanding:
+    """One grant, and why it does not count now, if so. `required`: how many signers a grant needs."""
+    book = GrantBook(signers, required=required)
     problem = book.learn(grant)
     if problem is None:
         zone = next((one for one in grant.zones if one in zones), zones[0])
@@ -126,7 +149,7 @@ def show_grant(grant: Grant, signers: tuple[TrustedSigner, ...], zones: tuple[st
 
 
 def _issue(grant: Grant, key: SigningKey, desk: Desk, action: str, detail: str, now: datetime) -> Grant:
-    signed = sign(grant.model_copy(update={"signature": ""}), key.private)
+    signed = sign(grant.model_copy(update={"signature": "", "cosignatures": ()}), key.private)
     problem = distrust(signed, desk.signers)
     if problem:
         raise Refused(f"This machine would not believe the grant: {problem}.", "Sign with a key that may grant these networks.")

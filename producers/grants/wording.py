@@ -1,4 +1,4 @@
-"""Times as people type them: windows (`mon-fri 22:00-24:00`) and expiries (`30d`, `12h`, `2027-01-31`). Pure."""
+"""Times as people type them: windows (`mon-fri 22:00-24:00`), expiries (`30d`, `12h`, `2027-01-31`) and moments past (`-1h`). Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from schemas.events.grants import Window
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 WINDOW = re.compile(r"([a-z,-]+) +([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
 SPAN = re.compile(r"([0-9]{1,5})([mhdw])")
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+AGO = re.compile(r"-?([0-9]{1,9})([smhdw])(?: ago)?")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_window(text: str) -> Window:
@@ -42,4 +43,17 @@ def parse_expiry(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError):
         raise BadInput(f"'{text}' is not a time.", "Write '30d', '12h', '2027-01-31' or '2027-01-31T18:00Z'.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def parse_past(text: str, now: datetime) -> datetime:
+    """A moment in UTC: `-1h` or `1h ago` (s, m, h, d, w), `now`, a date, or a date and time. Raises BadInput for anything else."""
+    text = text.strip()
+    span = AGO.fullmatch(text)
+    try:
+        if span:
+            return now - timedelta(**{UNITS[span[2]]: int(span[1])})
+        moment = now if text == "now" else datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise BadInput(f"'{text}' is not a time.", "Write '-1h', '2d ago', '2027-01-31' or '2027-01-31T18:00Z'.") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

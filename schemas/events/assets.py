@@ -76,6 +76,7 @@ class ChangeKind(StrEnum):
     HOST_UP = "host_up"
     HOST_DOWN = "host_down"
     PATH_CHANGED = "path_changed"
+    SUSPECTED_IMPACT = "suspected_impact"
 
 
 class AssetChange(Event):

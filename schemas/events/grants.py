@@ -25,8 +25,18 @@ class Window(Event):
     to_minute: int = Field(ge=0, le=1440)
 
 
+class Signature(Event):
+    """A further signer's word for a grant: Ed25519 over the same bytes as the first signature, base64."""
+
+    signer: str
+    signature: str
+
+
 class Grant(Event):
-    """A signed authorisation. `signature` is Ed25519 over the RFC 8785 JSON of all other fields, base64."""
+    """A signed authorisation. `signature` is Ed25519 over the RFC 8785 JSON of all fields but the two of signatures, base64.
+
+    `cosignatures` are those of further signers, where the settings of planner and scanner demand two. They are added to the same revision.
+    """
 
     grant_id: str = Field(min_length=1, max_length=128)
     revision: int = Field(ge=1)
@@ -46,18 +56,20 @@ class Grant(Event):
     issued_by: str
     signer: str
     signature: str = ""
+    cosignatures: tuple[Signature, ...] = Field((), max_length=8)
 
 
 class CommandKind(StrEnum):
-    """What an agent is told."""
+    """What an agent is told: to finish and take no more work, to take work again, to send nothing to networks, to lift that."""
 
     DRAIN = "drain"
     RESUME = "resume"
     FREEZE = "freeze"
+    THAW = "thaw"
 
 
 class Command(Event):
-    """An order to one agent, or to all (`*`). The latest for an agent counts."""
+    """An order to one agent, or to all (`*`). A freeze stands until a thaw of the same network, or of all (no networks)."""
 
     agent_id: str
     kind: CommandKind

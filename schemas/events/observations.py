@@ -17,11 +17,26 @@ class HostPorts(Event):
     not_probed: tuple[PortRange, ...] = ()
 
 
+class Quarantine(Event):
+    """A host whose answers are not believed, such as one that answers on every port: nothing is said of its ports, and why."""
+
+    address: str
+    reason: str
+
+
+class Impact(Event):
+    """A host that answered on this TCP port and stopped answering while it was probed."""
+
+    address: str
+    port: Port
+
+
 class SweepResult(Event):
     """What one unit probed and what answered. A probed host that is not in `hosts` was silent on every probed port.
 
-    `recall` is the estimated share of truly open ports that the sweep found, `recall_samples` the number of answers behind
-    the estimate (0: the estimate is the prior alone). `loss` is the estimated share of probes or answers that were lost.
+    `recall` is the estimated share of truly open ports that the sweep found, between `recall_low` and `recall_high` with a chance of 95 %;
+    `recall_samples` is the number of answers behind the estimate (0: the estimate is the prior alone). `loss` is the estimated share of
+    probes or answers that were lost; `drops` counts the answers that the scanner itself had no room for.
     """
 
     unit_id: str
@@ -43,8 +58,13 @@ class SweepResult(Event):
     loss: Fraction
     recall: Fraction
     recall_samples: int
+    recall_low: Fraction = 0.0
+    recall_high: Fraction = 1.0
+    drops: int = 0
+    quarantined: tuple[Quarantine, ...] = ()
     started_at: Timestamp
     finished_at: Timestamp
+    impact: tuple[Impact, ...] = ()
 
 
 class Certificate(Event):

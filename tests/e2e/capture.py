@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -18,27 +20,45 @@ from scapy.utils import PcapReader
 
 from tests.scanning import wait_until
 
-OUTGOING = 4  # packet type in LINKTYPE_LINUX_SLL2
+TO_US, OUTGOING = 0, 4  # packet types in LINKTYPE_LINUX_SLL2
+PCAP_HEADER = 24
 NEIGHBOUR_DISCOVERY = range(133, 138)  # ICMPv6 types, RFC 4861
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A packet that this machine sent. `kind` is tcp, udp, icmp, neighbour (ARP and ND) or other; `port` is the destination's."""
+    """A packet on the wire. `kind` is tcp, udp, icmp, neighbour (ARP and ND) or other; `port` is the destination's."""
 
     at: float
     interface: int
     kind: str
     to: str
     port: int
+    source: str = ""
 
 
 @contextmanager
-def capturing(file: Path, networks: Sequence[str]) -> Iterator[None]:
-    """Record every packet from or to these networks on all interfaces. Fails if the kernel dropped one."""
+def capturing(file: Path, networks: Sequence[str], namespace: str = "") -> Iterator[None]:
+    """Record every packet from or to these networks on all interfaces, there or here. Fails if the kernel dropped one."""
     errors = file.with_suffix(".err")
     expression = " or ".join(f"net {network}" for network in networks)
-    command = ["tcpdump", "-i", "any", "-y", "LINUX_SLL2", "-n", "-U", "--immediate-mode", "-B", "32768", "-w", str(file), expression]
+    place = ["ip", "netns", "exec", namespace] if namespace else []
+    command = [
+        *place,
+        "tcpdump",
+        "-i",
+        "any",
+        "-y",
+        "LINUX_SLL2",
+        "-n",
+        "-U",
+        "--immediate-mode",
+        "-B",
+        "32768",
+        "-w",
+        str(file),
+        expression,
+    ]
     with errors.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
@@ -56,12 +76,43 @@ def sent(file: Path) -> list[Sent]:
         return [_told(packet) for packet in packets if packet[CookedLinuxV2].pkttype == OUTGOING]
 
 
+class Arrivals:
+    """The TCP packets over IPv4 that came to where they are recorded. Reads on as the file grows, a hundred times faster than scapy."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._read = file, PCAP_HEADER
+        self._found: list[Sent] = []
+
+    def so_far(self) -> list[Sent]:
+        """All of them up to now, in order."""
+        with self._file.open("rb") as tape:
+            tape.seek(self._read)
+            data = tape.read()
+        at = 0
+        while at + 16 <= len(data):
+            seconds, micros, length, _ = struct.unpack_from("=4I", data, at)
+            if at + 16 + length > len(data):
+                break
+            self._take(seconds + micros / 1e6, data[at + 16 : at + 16 + length])
+            at += 16 + length
+        self._read += at
+        return self._found
+
+    def _take(self, at: float, frame: bytes) -> None:
+        """A frame of LINKTYPE_LINUX_SLL2: protocol, 2 bytes unused, interface, its type, kind of packet, address; 20 bytes in all."""
+        protocol, interface, kind = struct.unpack_from("!H2xI2xB", frame)
+        if protocol == 0x0800 and kind == TO_US and frame[29] == socket.IPPROTO_TCP:
+            size = (frame[20] & 15) * 4
+            (port,) = struct.unpack_from("!H", frame, 20 + size + 2)
+            self._found.append(Sent(at, interface, "tcp", socket.inet_ntoa(frame[36:40]), port, socket.inet_ntoa(frame[32:36])))
+
+
 def _told(packet: Packet) -> Sent:
     at, interface = float(packet.time), int(packet[CookedLinuxV2].ifindex)
     for layer in (IP, IPv6):
         if layer in packet:
             kind, port = _kind(packet)
-            return Sent(at, interface, kind, str(packet[layer].dst), port)
+            return Sent(at, interface, kind, str(packet[layer].dst), port, str(packet[layer].src))
     return Sent(at, interface, "neighbour" if packet[CookedLinuxV2].proto == 0x0806 else "other", "", 0)
 
 

@@ -11,16 +11,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Message, Producer
 
 from infra.core.settings import KafkaSettings, Settings
-from infra.kafka.client import Publisher, read_table, read_whole, value_of
+from infra.kafka.client import Publisher, prefixed, producer_config, read_whole, value_of
 from infra.kafka.topics import TopicAdmin
+from processors.scan.scope.orders import Orders, key_of_order
 from schemas.codec import Codec
 from schemas.events.base import Event
 from schemas.events.findings import Finding
@@ -116,34 +117,94 @@ def test_a_grant_that_a_stranger_signed_is_listed_as_not_believed(desk: Desk) ->
     desk("grant", "create", "--network", "10.0.0.0/8", code=4)
 
 
-def test_freezes_add_up_and_resume_takes_back(desk: Desk) -> None:
-    def latest() -> Command:
-        command = read_table(desk.settings, "commands")["*"]
-        assert isinstance(command, Command)
-        return command
+def believed(desk: Desk) -> set[str]:
+    """What a scanner that starts now holds for frozen."""
+    orders = Orders()
 
+    def take(message: Message) -> None:
+        nonlocal orders
+        if (value := value_of(message)) is not None:
+            command = Codec().decode("commands", value)
+            assert isinstance(command, Command)
+            orders = orders.after(command, "a-0")
+
+    read_whole(desk.settings, "commands", take)
+    return {str(one) for one in orders.frozen}
+
+
+def shown(desk: Desk) -> set[str]:
+    return set(json.loads(desk("freeze", "--show", "--json").out)["frozen"])
+
+
+def test_freezes_add_up_and_only_a_thaw_by_name_takes_one_back(desk: Desk) -> None:
     desk("freeze", "198.18.0.0/24")
     assert json.loads(desk("freeze", "2001:db8::/64", "--json").out) == {"frozen": ["198.18.0.0/24", "2001:db8::/64"]}
-    assert latest().networks == ("198.18.0.0/24", "2001:db8::/64")
-    assert "not frozen" in desk("resume", "198.18.9.0/24", code=2).err
-    desk("resume", "198.18.0.0/24")
-    assert (latest().kind, latest().networks) == (CommandKind.FREEZE, ("2001:db8::/64",))
+    assert "not frozen" in desk("thaw", "198.18.9.0/24", "--as", "Ann Lee", code=2).err
+    for words in (("drain",), ("resume",), ("resume", "a-0")):
+        desk(*words)
+        assert believed(desk) == shown(desk) == {"198.18.0.0/24", "2001:db8::/64"}
+    desk("thaw", "198.18.0.0/24", "--as", "Ann Lee")
+    assert believed(desk) == shown(desk) == {"2001:db8::/64"}
     desk("freeze")
-    assert set(latest().networks) >= {"0.0.0.0/0", "::/0"}
-    desk("resume")
-    assert latest().kind is CommandKind.RESUME
-    assert json.loads(desk("freeze", "--show", "--json").out) == {"frozen": []}
-    assert audited(desk) == ["scanners.freeze"] * 2 + ["scanners.freeze", "scanners.freeze", "scanners.resume"]
+    assert believed(desk) == shown(desk) == {"0.0.0.0/0", "::/0", "2001:db8::/64"}
+    desk("thaw", "--as", "Bob")
+    assert believed(desk) == shown(desk) == set()
+    thawed = [one for one in desk.events("audit") if isinstance(one, AuditRecord) and one.action == "scanners.thaw"]
+    assert [(one.actor, one.detail) for one in thawed] == [("Ann Lee", "198.18.0.0/24"), ("Bob", "")]
+    assert [one.issued_by for one in desk.events("commands") if isinstance(one, Command) and one.kind is CommandKind.THAW] == [
+        "Ann Lee",
+        "Bob",
+    ]
 
 
-def test_a_freeze_of_one_agent_is_not_lifted_by_a_freeze_of_all(desk: Desk) -> None:
-    at = datetime.now(UTC) - timedelta(minutes=1)
-    one = Command(agent_id="a-0", kind=CommandKind.FREEZE, networks=("198.18.7.0/24",), issued_by="console", issued_at=at)
-    desk.publish("commands", "a-0", one)
+def test_a_tombstone_or_junk_lifts_no_freeze_neither_for_scanners_nor_on_show(desk: Desk) -> None:
     desk("freeze", "198.18.0.0/24")
-    command = read_table(desk.settings, "commands")["*"]
-    assert isinstance(command, Command)
-    assert command.networks == ("198.18.0.0/24", "198.18.7.0/24")
+    producer = Producer(producer_config(desk.settings))
+    for key, value in (("*|198.18.0.0/24", None), ("*", None), ("*|198.18.0.0/24", b"junk")):
+        producer.produce(prefixed(desk.settings, "commands"), value, key.encode())
+    assert producer.flush(10) == 0
+    assert shown(desk) == {"198.18.0.0/24"}
+
+
+def test_a_freeze_of_one_agent_is_shown_and_thawed_too(desk: Desk) -> None:
+    one = Command(agent_id="a-0", kind=CommandKind.FREEZE, networks=("198.18.7.0/24",), issued_by="console", issued_at=datetime.now(UTC))
+    desk.publish("commands", key_of_order(one), one)
+    desk("freeze", "198.18.0.0/24")
+    assert shown(desk) == {"198.18.0.0/24", "198.18.7.0/24"}
+    desk("thaw", "198.18.7.0/24", "--as", "Ann")
+    assert believed(desk) == shown(desk) == {"198.18.0.0/24"}
+
+
+def test_where_two_signers_are_required_the_second_word_makes_the_grant_count(desk: Desk) -> None:
+    desk.environment["DRIFTLINE_SCOPE__SIGNERS_REQUIRED"] = "2"
+    for name, network in (("ann", "198.18.0.0/15"), ("bob", "198.18.0.0/15"), ("eve", "198.18.9.0/24")):
+        desk("grant", "keygen", name, "--network", network)
+
+    def standing() -> dict[int, str]:
+        return {row["revision"]: row["standing"] for row in json.loads(desk("grant", "list", "--json").out)}
+
+    create = ("grant", "create", "--id", "lab", "--network", "198.18.0.0/24", "--key", "ann")
+    assert "grant sign lab --as NAME" in desk(*create).err
+    assert standing() == {1: "it waits for a second signature beside that of 'ann'"}
+    assert "signed grant 'lab' already" in desk("grant", "sign", "lab", "--as", "ann", code=2).err
+    assert "'eve' may not grant 198.18.0.0/24" in desk("grant", "sign", "lab", "--as", "eve", code=4).err
+    desk("grant", "sign", "lab", "--as", "bob")
+    assert standing() == {1: "counts"}
+    assert "Two have signed" in desk("grant", "sign", "lab", "--as", "bob", code=2).err
+
+    desk(*create, "--amend", "--ports", "22")
+    assert standing() == {1: "counts", 2: "it waits for a second signature beside that of 'ann'"}
+    assert json.loads(desk("grant", "show", "lab", "--json").out)["standing"].endswith("of 'ann'; until then revision 1 stands")
+    (desk.settings.data_dir / "lab.json").write_text(desk("grant", "show", "lab", "--json").out)
+    desk(*create, "--amend", "--ports", "23")
+    assert "another revision 3" in desk("grant", "sign", str(desk.settings.data_dir / "lab.json"), "--as", "bob", code=2).err
+    (desk.settings.data_dir / "lab.json").write_text(desk("grant", "show", "lab", "--json").out)
+    desk("grant", "sign", str(desk.settings.data_dir / "lab.json"), "--as", "bob")
+    assert standing() == {3: "counts"}
+    desk("grant", "revoke", "lab", "--reason", "enough", "--key", "bob")
+    assert standing() == {4: "grant lab was revoked"}
+    assert "Nothing is left" in desk("grant", "sign", "lab", "--as", "ann", code=2).err
+    assert audited(desk) == ["grant.create", "grant.sign", "grant.amend", "grant.amend", "grant.sign", "grant.revoke"]
 
 
 def test_pushing_targets_obeys_the_planners_limit_and_leaves_an_audit_record(desk: Desk) -> None:

@@ -66,7 +66,7 @@ def scan_inside(
 def test_the_syn_engine_is_chosen_where_raw_sockets_work(network: None) -> None:
     assert inside(SCANNER, lambda: choose_engine(QUICK))[0] == "syn"
     with namespaces(["dlp-lone"]):
-        assert inside("dlp-lone", lambda: choose_engine(QUICK)) == ("connect", "only loopback has an address")
+        assert inside("dlp-lone", lambda: choose_engine(QUICK)) == ("syn", "raw sockets are allowed"), "loopback is swept like the rest"
 
 
 @pytest.mark.parametrize("engine", ["syn", "connect"])
@@ -76,7 +76,8 @@ def test_both_engines_tell_open_from_closed(network: None, engine: str, address:
     (host,) = sweep.hosts
     assert (sweep.engine, sweep.complete, host.answered) == (engine, True, (21700,))
     assert [(span.first, span.last) for span in host.closed] == [(21690, 21699), (21701, 21710)]
-    assert sweep.recall_samples == 21
+    assert sweep.recall_samples >= 21, "all ports answered, and some were asked again"
+    assert sweep.recall_low <= sweep.recall <= sweep.recall_high
 
 
 @pytest.mark.parametrize("engine", ["syn", "connect"])
@@ -119,7 +120,8 @@ def test_no_path_without_leave_for_it(network: None, tmp_path: Path) -> None:
 def test_no_more_packets_leave_than_were_admitted_and_none_elsewhere(network: None, tmp_path: Path, engine: str, address: str) -> None:
     gate = NotingGate(refuse=lambda host, ask: ask.port == 21699)
     source = "2001:db8:210:1::1" if ":" in address else "198.18.210.1"
-    with capturing(tmp_path, f"src host {source} and not dst host {source} and not arp and not icmp6[0] >= 133", SCANNER) as seen:
+    # At the router: the fast ways out pass by a capture on the scanner itself.
+    with capturing(tmp_path, f"inbound and src host {source} and not arp and not icmp6[0] >= 133", ROUTER) as seen:
         report = scan_inside([address], "21690-21710", engine=engine, gate=gate)
     assert report.hosts[0].services[0].facts == {"redis.auth": "none"}
     assert report.hosts[0].path is not None
@@ -130,14 +132,16 @@ def test_no_more_packets_leave_than_were_admitted_and_none_elsewhere(network: No
 
 
 def test_loss_is_seen_and_lowers_the_stated_recall(network: None) -> None:
-    netem = ["qdisc", "add", "dev", "dlpc0", "root", "netem", "loss", "40%"]
-    if subprocess.run(["tc", "-n", SERVICES, *netem], check=False, capture_output=True).returncode:
-        pytest.skip("this kernel has no netem")
+    rules = "table netdev loss { chain in { type filter hook ingress device dlpc0 priority 0; numgen random mod 100 < 40 drop; }; }"
+    nft = ["ip", "netns", "exec", SERVICES, "nft"]
+    subprocess.run([*nft, rules], check=True)
     try:
         sweeps = {engine: scan_inside([WEB4], "21701-21997", engine=engine).sweeps[0] for engine in ("syn", "connect")}
     finally:
-        subprocess.run(["tc", "-n", SERVICES, "qdisc", "del", "dev", "dlpc0", "root"], check=True)
-    for sweep in sweeps.values():
+        subprocess.run([*nft, "delete table netdev loss"], check=True)
+    for engine, sweep in sweeps.items():
         assert 0.2 < sweep.loss < 0.6
-        assert sweep.recall < 0.96
-        assert sweep.recall == pytest.approx(1 - sweep.loss**2)
+        found = sum(one.last - one.first + 1 for one in sweep.hosts[0].closed) / 297
+        assert sweep.recall == pytest.approx(found, abs=0.06)
+        # A connect has the two attempts of the settings; the SYN sweep goes on until little is missing.
+        assert found < 0.96 if engine == "connect" else found > 0.98

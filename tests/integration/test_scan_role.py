@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra.kafka.client import prefixed, producer_config, read_whole
 from infra.kafka.topics import TopicAdmin
@@ -22,6 +23,7 @@ from processors.scan.scope.authority import uptime
 from schemas.events.grants import CommandKind
 from schemas.events.operations import AgentState
 from schemas.events.targets import Cause, TargetRequest
+from schemas.signing import sign
 from tests.brokers import broker_settings
 from tests.scan_bench import Bench, heartbeats, in_thread, wait_for
 from tests.scan_samples import Wire, make_grant, make_unit, packets_on
@@ -102,6 +104,20 @@ def test_an_emptied_topic_and_a_restart_revive_nothing(bench: Bench) -> None:
     assert [one.complete for one in sorted(bench.sweeps(), key=lambda one: one.finished_at)] == [True, False, False]
 
 
+def test_a_grant_by_an_unknown_key_counts_for_nothing_and_the_exclusions_of_every_grant_hold(bench: Bench) -> None:
+    stranger = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+    for name, signer in (("unknown", "stranger"), ("forged", "tester")):
+        bench.say("grants", name, sign(make_grant(9, grant_id=name, signer=signer), stranger))
+    bench.say("grants", "lab", make_grant(exclusions=("198.18.3.1/32",)))
+    bench.say("grants", "other", make_grant(grant_id="other", exclusions=("198.18.4.0/24",)))
+    bench.say("grants", "lab", sign(make_grant(9), stranger))  # a newer revision, without the exclusion, by nobody
+    units = [make_unit(1, grant_id="unknown"), make_unit(2, grant_id="forged"), make_unit(3), make_unit(4), make_unit(5)]
+    bench.push(*units, make_unit(6, grant_id="other", address="198.18.3.1"), make_unit(7, grant_id="other"))
+    bench.thread()
+    wait_for(lambda: len(bench.sweeps()) == 7)
+    assert sorted(one.address for one in packets_on(bench.wire)) == ["198.18.5.1", "198.18.7.1"]
+
+
 def test_a_killed_scanner_s_units_are_redone_by_the_other_and_one_attempt_is_visible(bench: Bench) -> None:
     bench.say("grants", "lab", make_grant())
     first, second = bench.process(0), bench.process(1)
@@ -154,7 +170,7 @@ def test_a_stopped_process_sends_nothing_when_it_goes_on_until_it_has_asked_agai
     assert "revoked" in bench.sweeps()[0].stopped_reason
 
 
-def test_a_freeze_halts_its_networks_at_once_and_a_resume_ends_it(bench: Bench) -> None:
+def test_a_freeze_halts_its_networks_at_once_and_only_a_thaw_ends_it(bench: Bench) -> None:
     bench.say("grants", "lab", make_grant())
     bench.thread()
     bench.push(make_unit(1, ports=1000, rate=50), make_unit(2, ports=150, rate=50))
@@ -164,7 +180,12 @@ def test_a_freeze_halts_its_networks_at_once_and_a_resume_ends_it(bench: Bench) 
     assert max(one.at for one in packets_on(bench.wire) if one.address == "198.18.1.1") - frozen_at < 2.0
     assert {one.subnet: one.stopped_reason for one in bench.sweeps()} == {"198.18.1.0/24": "frozen", "198.18.2.0/24": ""}
     bench.command(CommandKind.RESUME)
-    numbers = itertools.count(3)
+    bench.command(CommandKind.THAW, networks=("198.18.1.0/24",))  # that is not what was frozen
+    bench.push(make_unit(3, address="198.18.1.1"))
+    wait_for(lambda: len(bench.sweeps()) == 3)
+    assert [one.stopped_reason for one in bench.sweeps() if one.unit_id == make_unit(3).unit_id] == ["frozen"]
+    bench.command(CommandKind.THAW, networks=("198.18.1.0/28",))
+    numbers = itertools.count(4)
 
     def probed_again() -> bool:
         bench.push(make_unit(next(numbers), address="198.18.1.1"))

@@ -23,8 +23,8 @@ def test_more_ports_never_clear_a_host(some: dict[int, str], more: dict[int, str
     assert first is None or looks_deceptive({**more, **some}) == first
 
 
-@given(st.dictionaries(PORTS, st.sampled_from(["", " ", "\t"]), max_size=200))
-def test_silent_ports_are_not_alike(banners: dict[int, str]) -> None:
+@given(st.dictionaries(PORTS, st.sampled_from(["", " ", "\t", "HTTP/1.1 404 Not Found"]), max_size=200))
+def test_silent_ports_and_status_lines_are_not_alike(banners: dict[int, str]) -> None:
     assert looks_deceptive(banners) is None
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.scan.scope.pacing import Bucket, bucket, share, spend, wait, with_rate
+from processors.scan.scope.pacing import MARGIN, Bucket, bucket, share, spend, wait, with_limit
 
 RATES = st.floats(0.5, 5000)
 
@@ -34,8 +34,9 @@ def test_no_span_of_time_holds_more_than_its_rate_and_one_burst(rate: float, ask
 
 
 @given(RATES, st.integers(1, 200))
-def test_single_packets_go_on_at_the_full_rate(rate: float, count: int) -> None:
-    one = bucket(rate, 0.0)
+def test_single_packets_go_on_at_nearly_the_limit(limit: float, count: int) -> None:
+    one = bucket(limit, 0.0)
+    rate = limit * MARGIN
     finished = send_all(one, [(0.0, 1)] * count)[-1][0]
     assert finished == pytest.approx(max(0.0, (count - one.burst) / rate), abs=1e-6)
 
@@ -56,16 +57,28 @@ def test_the_shares_of_all_scanners_never_exceed_the_total(total: float, counts:
 @given(RATES, RATES, st.integers(1, 50))
 def test_a_new_rate_forgives_no_debt(rate: float, other: float, packets: int) -> None:
     owing = spend(bucket(rate, 0.0), 0.0, packets)
-    assert with_rate(owing, other, 0.0).tokens <= owing.tokens or owing.tokens <= with_rate(owing, other, 0.0).burst
-    assert with_rate(owing, other, 0.0).tokens <= owing.tokens + 1e-9
+    assert with_limit(owing, other, 0.0).tokens <= owing.tokens or owing.tokens <= with_limit(owing, other, 0.0).burst
+    assert with_limit(owing, other, 0.0).tokens <= owing.tokens + 1e-9
 
 
 def test_a_clock_that_goes_back_gives_nothing() -> None:
-    empty = spend(bucket(10, 100.0), 100.0, 2)  # of a burst of 1.5: half a token is owed
-    assert wait(empty, 50.0, 1) == pytest.approx(0.15)
+    empty = spend(bucket(10, 100.0), 100.0, 2)  # of a burst of 1: one token is owed
+    assert wait(empty, 50.0, 1) == pytest.approx(0.2 / MARGIN)
     assert spend(empty, 50.0, 0).at == pytest.approx(100.0)
 
 
 def test_a_rate_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="for ever"):
         bucket(0, 0.0)
+
+
+@given(st.integers(1, 5000), st.lists(st.floats(0, 0.5), min_size=1, max_size=60))
+def test_no_second_holds_more_than_a_twentieth_above_the_limit(limit: int, pauses: list[float]) -> None:
+    """Whatever the pauses: the worst is a full bucket, and then all that comes."""
+    asks = [(pause, 1) for pause in pauses for _ in range(max(1, limit // 20))]
+    moments = [moment for moment, _ in send_all(bucket(limit, 0.0), asks)]
+    last = 0
+    for first, moment in enumerate(moments):
+        while last < len(moments) and moments[last] < moment + 1 - 1e-6:
+            last += 1
+        assert last - first <= 1.05 * limit

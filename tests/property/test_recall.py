@@ -58,3 +58,29 @@ def test_it_finds_the_loss_of_a_simulated_sweep(loss: float, attempts: int) -> N
 def test_a_sweep_without_attempts_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one attempt"):
         estimate([])
+
+
+@given(counts, st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 5000))
+def test_the_bounds_hold_the_estimate(answers: list[int], checked: int, lost: int, found: int) -> None:
+    told = estimate(answers, checked, min(lost, checked), found)
+    assert 0.0 <= told.low <= told.recall <= told.high <= 1.0
+    assert told == estimate(answers, checked, min(lost, checked), found), "equal counts, equal bounds"
+
+
+@pytest.mark.parametrize("loss", [0.0975, 0.19, 0.36])  # 5, 10 and 20 % each way
+@pytest.mark.parametrize("attempts", [1, 2, 3, 6])
+def test_the_bounds_hold_the_truth_of_simulated_windows(loss: float, attempts: int) -> None:
+    """A window: a /24 in a minute, a few open ports, more closed ones, and some of what answered asked again."""
+    rng, windows, held = random.Random(int(loss * 1000) + attempts), 400, 0  # noqa: S311  a simulation
+    for _ in range(windows):
+        answers, found, open_ports, closed_ports = [0] * attempts, 0, rng.randint(5, 60), rng.randint(50, 300)
+        for port in range(open_ports + closed_ports):
+            for attempt in range(attempts):
+                if rng.random() >= loss:
+                    answers[attempt] += 1
+                    found += port < open_ports
+                    break
+        lost = sum(rng.random() < loss for _ in range(20))
+        told = estimate(answers, 20, lost, found)
+        held += told.low <= found / open_ports <= told.high
+    assert held / windows >= 0.93

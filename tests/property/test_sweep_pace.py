@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processors.scan.scope.pacing import MARGIN
 from processors.scan.sweep.pace import SLACK, Timetable
 
 
@@ -48,7 +49,7 @@ def test_no_host_is_probed_faster_than_its_rate(hosts: int, rounds: int, rate: f
 
 
 @given(hosts=st.integers(1, 50), rounds=st.integers(1, 50), rate=st.floats(1, 1_000))
-def test_without_delays_it_takes_what_the_rate_says(hosts: int, rounds: int, rate: float) -> None:
+def test_without_delays_it_takes_little_longer_than_the_limit_says(hosts: int, rounds: int, rate: float) -> None:
     table = Timetable(hosts, rate, 0.0)
     last = table.due(np.array([rounds - 1]), np.array([hosts - 1]))[0]
-    assert last <= rounds / rate
+    assert last <= rounds / rate / MARGIN

@@ -25,7 +25,15 @@ READING = (
     ("topics", "list"), ("dlq", "list"), ("dlq", "show", "targets:0:0"), ("freeze", "--show"), ("runs",),
 )  # fmt: skip
 NEEDS_KAFKA = [one for one in READING if one[0] in ("grant", "campaign", "inventory", "dlq", "freeze")]
-WRITING = (("resume",), ("freeze",), ("targets", "push", "198.18.0.1"), ("topics", "apply"), ("dlq", "replay", "targets"))
+WRITING = (
+    ("resume",),
+    ("drain",),
+    ("freeze",),
+    ("thaw", "--as", "Ann"),
+    ("targets", "push", "198.18.0.1"),
+    ("topics", "apply"),
+    ("dlq", "replay", "targets"),
+)
 NEEDS_STORE = [one for one in READING if one[0] in ("query", "agents", "findings", "runs")]
 
 
@@ -98,6 +106,9 @@ def test_without_a_store_it_says_so(shell: Shell, tmp_path: Path, words: tuple[s
         (("run", "nonsense"), {}, "The roles are"),
         (("findings", "show", "'; DROP"), {}, "not a finding's id"),
         (("freeze", "198.18.0.1/8"), {}, "198.18.0.1/8"),
+        (("thaw",), {}, "--as"),
+        (("thaw", "--as", "  "), {}, "without a name"),
+        (("grant", "sign", "lab"), {}, "--as"),
         (("config",), {"DRIFTLINE_ZONES": "foo"}, "zones"),
         (("config",), {"DRIFTLINE_STORE__PORT": "99999999", "DRIFTLINE_BROKER__PORT": "x"}, "broker.port"),
         (("config",), {"DRIFTLINE_CONFIG": "bad.toml"}, "can't be read"),

@@ -12,11 +12,11 @@ from infra.core.errors import BadInput, MissingPrerequisite, Refused
 from infra.core.settings import Settings
 from infra.core.trust import load_signers
 from producers.auditing import Actor, audit, local_actor
-from producers.grants.issuing import Desk, GrantForm, create_grant, list_grants, revoke_grant
+from producers.grants.issuing import Desk, GrantForm, cosign_grant, create_grant, revoke_grant, show_grant
 from producers.grants.keys import SigningKey, create_key, ensure_key, key_path, load_key, trust_key
 from producers.grants.wording import parse_expiry, parse_window
 from schemas.events.base import Event
-from schemas.events.grants import Grant, Window
+from schemas.events.grants import Grant, Signature, Window
 from schemas.events.operations import AuditRecord
 from schemas.scope import Ask, GrantBook
 from schemas.signing import distrust
@@ -180,14 +180,40 @@ def test_the_list_says_what_counts_and_why_not(settings: Settings, key: SigningK
     topics = Topics()
     for name, end in (("a", LATER), ("b", NOW + timedelta(hours=1)), ("c", LATER)):
         create_grant(replace(FORM, grant_id=name, expires_at=end), key, desk(settings, topics), NOW)
-    table: dict[str, Event] = dict(topics.grants)
+    table = dict(topics.grants)
     table["c"] = topics.grants["c"].model_copy(update={"networks": ("198.18.0.0/16",)})
-    rows = list_grants(table, load_signers(settings), ("default",), NOW + timedelta(hours=2))
+    signers, later = load_signers(settings), NOW + timedelta(hours=2)
+    rows = [show_grant(one, signers, ("default",), later) for _, one in sorted(table.items())]
     assert [(one.grant.grant_id, one.problem) for one in rows] == [
         ("a", None),
         ("b", "grant b expired at 2026-03-04T13:00:00+00:00"),
         ("c", "the signature of 'ops' does not fit the grant"),
     ]
+
+
+def test_a_second_person_signs_the_same_revision(settings: Settings, key: SigningKey) -> None:
+    topics = Topics()
+    second, narrow = create_key(settings, "second", ("198.18.0.0/15",)), create_key(settings, "narrow", ("198.18.7.0/24",))
+    made = create_grant(FORM, key, desk(settings, topics), NOW)
+    with pytest.raises(BadInput, match="'ops' has signed"):
+        cosign_grant(made, key, desk(settings, topics), NOW)
+    with pytest.raises(Refused, match="'narrow' may not grant"):
+        cosign_grant(made, narrow, desk(settings, topics), NOW)
+    junk = made.model_copy(update={"cosignatures": (Signature(signer="second", signature="anVuaw=="),)})
+    signed = cosign_grant(junk, second, desk(settings, topics), NOW)
+    assert (signed.revision, [one.signer for one in signed.cosignatures]) == (1, ["second"])
+    assert distrust(signed, load_signers(settings), 2) is None
+    assert topics.grants["lab"] == signed
+    with pytest.raises(BadInput, match="Two have signed"):
+        cosign_grant(signed, narrow, desk(settings, topics), NOW)
+    amended = create_grant(replace(FORM, tcp_ports="443"), key, desk(settings, topics), NOW, amend=True)
+    assert amended.cosignatures == ()
+    with pytest.raises(BadInput, match="another revision 2"):
+        cosign_grant(made, second, desk(settings, topics), NOW)
+    revoked = revoke_grant("lab", second, desk(settings, topics), "enough", NOW)
+    assert distrust(revoked, load_signers(settings), 2) is None
+    with pytest.raises(BadInput, match="was revoked"):
+        cosign_grant(revoked, key, desk(settings, topics), NOW)
 
 
 def test_a_grant_without_a_name_gets_one(settings: Settings, key: SigningKey) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from schemas.events.base import Event
 from schemas.events.grants import Grant
 from schemas.events.operations import Tick
 from schemas.events.targets import Run, TargetRequest, WorkUnit
-from schemas.signing import TrustedSigner
+from schemas.signing import TrustedSigner, cosign
 from tests.grant_examples import NOW, PUBLIC, SIGNER, grant
 
 LIMITS = Limits(("default",), frozenset({80}), 1 << 20, 60, timedelta(hours=1), 1000, 40, 2)
@@ -147,3 +148,14 @@ def test_wrong_settings_are_told_at_the_start(tmp_path: Path) -> None:
     signer = Signer(name="tester", public_key=PUBLIC, networks=("198.18.0.0/15",))
     step = make_step(Settings(data_dir=tmp_path, scope=ScopeSettings(signers=(signer,))), Codec())
     assert run_in(list(step.handle(record(request("198.18.0.7")), context(grant())))).units > 0
+
+
+def test_where_two_must_sign_nothing_is_planned_before_the_second_has(tmp_path: Path) -> None:
+    second = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+    public = base64.b64encode(second.public_key().public_bytes_raw()).decode()
+    signers = tuple(Signer(name=name, public_key=one, networks=SIGNER.networks) for name, one in (("tester", PUBLIC), ("other", public)))
+    step = make_step(Settings(data_dir=tmp_path, scope=ScopeSettings(signers=signers, signers_required=2)), Codec())
+    refused = run_in(list(step.handle(record(request("198.18.0.1", ports="22")), context(grant()))))
+    assert refused.units == 0
+    assert "lab is not believed: it waits for a second signature beside that of 'tester'" in refused.refused[0].reason
+    assert run_in(list(step.handle(record(request("198.18.0.1", ports="22")), context(cosign(grant(), "other", second))))).units == 1

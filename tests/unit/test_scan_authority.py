@@ -1,9 +1,10 @@
-"""What the scanner believes after restarts, and while a change of its signers is taken in."""
+"""What the scanner believes after restarts, while a change of its signers is taken in, and where two must sign."""
 
 from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -14,8 +15,8 @@ from infra.core.settings import ScopeSettings, Settings
 from infra.core.trust import load_signers
 from processors.scan.scope.authority import Authority
 from schemas.codec import Codec
-from schemas.events.grants import Grant
-from schemas.signing import sign
+from schemas.events.grants import Command, CommandKind, Grant
+from schemas.signing import cosign, sign
 from tests.scan_samples import make_grant, scan_settings
 
 OTHER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
@@ -112,3 +113,37 @@ def test_signers_that_are_no_longer_trusted_end_at_once_and_come_back_from_the_d
     assert set(one.book.known) == {"lab"}
     one.trust(load_signers(settings))
     assert set(one.book.known) == {"lab", "others"}
+
+
+def orders(*commands: tuple[CommandKind, str]) -> list[Message]:
+    made = [Command(agent_id="*", kind=kind, networks=(one,), issued_by="x", issued_at=datetime.now(UTC)) for kind, one in commands]
+    values = [Codec().encode("commands", one) for one in made]
+    return [Message(topic="t.commands", partition=0, offset=at, value=value) for at, value in enumerate(values)]
+
+
+def test_a_freeze_survives_a_restart_though_the_topic_lost_it_and_a_thaw_ends_it(tmp_path: Path) -> None:
+    settings = scan_settings("127.0.0.1:1", tmp_path, "t.")
+    one = authority(settings)
+    one._take(orders((CommandKind.FREEZE, "198.18.4.0/24"), (CommandKind.FREEZE, "198.18.5.0/24")))
+    one.learn([make_grant()])
+    again = authority(settings)
+    assert again.orders.freezes("198.18.4.0/24")
+    again._take(orders((CommandKind.THAW, "198.18.4.0/24")))
+    last = authority(settings)
+    assert (last.orders.freezes("198.18.4.0/24"), last.orders.freezes("198.18.5.0/24")) == (False, True)
+    assert set(last.book.known) == {"lab"}
+
+
+def test_a_scanner_that_wants_two_signers_believes_no_other_grant_not_even_from_its_disk(tmp_path: Path) -> None:
+    settings = scan_settings("127.0.0.1:1", tmp_path, "t.")
+    (tmp_path / "signers.toml").write_text(SIGNERS)
+    single, double = make_grant(grant_id="single"), cosign(make_grant(grant_id="double"), "other", OTHER)
+    authority(settings).learn([single, double])
+    strict = settings.model_copy(update={"scope": settings.scope.model_copy(update={"signers_required": 2})})
+    one = authority(strict)
+    assert set(one.book.known) == {"double"}
+    one.learn([make_grant(2, grant_id="double"), cosign(single, "other", OTHER)])
+    assert {name: known.grant.revision for name, known in one.book.known.items()} == {"single": 1, "double": 1}
+    one.trust(load_signers(strict))
+    one.learn([make_grant(2, grant_id="single"), make_grant(2, grant_id="double", revoked=True)])
+    assert {name: known.grant.revision for name, known in one.book.known.items()} == {"single": 1, "double": 2}

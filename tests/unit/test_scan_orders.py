@@ -14,7 +14,7 @@ from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import ScopeSettings, Settings, Signer
 from infra.core.trust import load_signers, signers_stamp
 from processors.scan.scope.floors import Floors, load_floors, save_floors
-from processors.scan.scope.orders import Orders
+from processors.scan.scope.orders import Orders, frozen_networks
 from schemas.events.grants import Command, CommandKind
 from tests.scan_samples import make_grant
 
@@ -38,22 +38,53 @@ def test_a_freeze_reaches_every_unit_that_it_touches(networks: tuple[str, ...]) 
     assert told(("*", CommandKind.FREEZE, networks)).freezes("198.18.4.0/24")
 
 
-def test_a_freeze_of_other_networks_leaves_a_unit_alone_and_a_resume_ends_it() -> None:
+def test_a_freeze_of_other_networks_leaves_a_unit_alone() -> None:
     orders = told(("*", CommandKind.FREEZE, ("198.18.5.0/24", "2001:db8::/32")))
     assert not orders.freezes("198.18.4.0/24")
     assert orders.freezes("2001:db8::/64")
-    assert not told(("me", CommandKind.FREEZE, ()), ("me", CommandKind.RESUME, ())).freezes("198.18.4.0/24")
+
+
+FREEZE_TWO = (("*", CommandKind.FREEZE, ("198.18.4.0/24",)), ("me", CommandKind.FREEZE, ("198.18.5.0/24",)))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("*", CommandKind.RESUME, ()),
+        ("me", CommandKind.DRAIN, ()),
+        ("me", CommandKind.FREEZE, ("198.18.6.0/24",)),
+        ("other", CommandKind.THAW, ()),
+        ("*", CommandKind.THAW, ("198.18.4.0/25",)),
+        ("*", CommandKind.THAW, ("not a network",)),
+    ],
+)
+def test_nothing_but_a_thaw_of_it_lifts_a_freeze(order: tuple[str, CommandKind, tuple[str, ...]]) -> None:
+    orders = told(*FREEZE_TWO, order)
+    assert orders.freezes("198.18.4.0/24")
+    assert orders.freezes("198.18.5.0/24")
+
+
+def test_a_thaw_lifts_the_freeze_that_it_names_or_every_one_and_leaves_a_drain_alone() -> None:
+    one = told(*FREEZE_TWO, ("*", CommandKind.DRAIN, ()), ("*", CommandKind.THAW, ("198.18.4.0/24",)))
+    assert (one.freezes("198.18.4.0/24"), one.freezes("198.18.5.0/24"), one.draining) == (False, True, True)
+    assert told(*FREEZE_TWO, ("*", CommandKind.THAW, ())).frozen == ()
 
 
 def test_floors_survive_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scanner-0" / "floors.json"
     assert load_floors(path) == Floors()
-    floors = Floors({"lab": 3}, {"lab": make_grant(3)})
+    floors = Floors({"lab": 3}, {"lab": make_grant(3)}, frozen_networks(("198.18.4.0/24", "2001:db8::/64")))
     save_floors(path, floors)
     assert load_floors(path) == floors
     path.write_text(json.dumps({"lab": 3}))  # as earlier versions wrote it
     assert load_floors(path) == Floors({"lab": 3})
-    for text in ("{", "[]", json.dumps({"lab": "x"}), json.dumps({"revisions": {"lab": 1}, "grants": [{"grant_id": "lab"}]})):
+    for text in (
+        "{",
+        "[]",
+        json.dumps({"lab": "x"}),
+        json.dumps({"revisions": {"lab": 1}, "grants": [{"grant_id": "lab"}]}),
+        '{"revisions": {}, "frozen": 3}',
+    ):
         path.write_text(text)
         with pytest.raises(MissingPrerequisite, match="revoked grant could come back"):
             load_floors(path)

@@ -1,4 +1,4 @@
-"""Who may replace a grant, and which forms of an address are none."""
+"""Who may replace a grant, how many must sign one, and which forms of an address are none."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from schemas.events.grants import Grant, Signature
 from schemas.scope import Ask, GrantBook
-from schemas.signing import TrustedSigner, sign
+from schemas.signing import TrustedSigner, cosign, distrust, sign
 from tests.grant_examples import KEY, NOW, PUBLIC, grant
 
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
@@ -35,6 +36,69 @@ def test_a_signer_may_revoke_what_he_could_have_granted() -> None:
     )
     assert book.learn(revoked) is None
     assert "revoked" in (book.refusal("default", "b", "198.18.1.1", Ask("tcp", 22), NOW) or "")
+
+
+def refusal(book: GrantBook, port: int = 22) -> str | None:
+    return book.refusal("default", "lab", "198.18.0.1", Ask("tcp", port), NOW)
+
+
+def by_two(revision: int = 1, ports: str = "22") -> Grant:
+    return cosign(grant(revision=revision, ports=ports), "other", OTHER_KEY)
+
+
+def test_where_two_must_sign_a_grant_counts_with_its_second_signature_and_not_before() -> None:
+    book = GrantBook((WIDE, NARROW), required=2)
+    assert book.learn(grant(ports="22")) == "it waits for a second signature beside that of 'tester'"
+    assert refusal(book) == "no trusted grant has the id lab"
+    assert book.learn(by_two()) is None
+    assert refusal(book) is None
+    assert book.learn(grant(ports="22")) is None  # the record with one signature comes again: it takes nothing away
+    assert refusal(book) is None
+
+
+def test_an_amendment_waits_for_its_second_signature_while_the_revision_before_it_stands() -> None:
+    book = GrantBook((WIDE, NARROW), required=2)
+    assert book.learn(by_two()) is None
+    assert "second signature" in (book.learn(grant(revision=2, ports="80")) or "")
+    assert (refusal(book, 22), refusal(book, 80) is None) == (None, False)
+    assert book.learn(by_two(2, "80")) is None
+    assert (refusal(book, 22) is None, refusal(book, 80)) == (False, None)
+
+
+def test_one_signer_is_enough_to_revoke() -> None:
+    book = GrantBook((WIDE, NARROW), required=2)
+    book.learn(by_two())
+    assert book.learn(grant(revision=2, revoked=True)) is None
+    assert refusal(book) == "grant lab was revoked"
+    assert "second signature" in (book.learn(grant(revision=3)) or "")
+    assert refusal(book) == "grant lab was revoked"
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        (Signature(signer="stranger", signature="AAAA"), "nobody here trusts"),
+        (Signature(signer="other", signature="AAAA"), "does not fit"),
+        (Signature(signer="other", signature=by_two(2).cosignatures[0].signature), "does not fit"),
+        (Signature(signer="tester", signature=grant().signature), "second signature"),
+        (Signature(signer="tester-again", signature=grant().signature), "second signature"),
+        (Signature(signer="elsewhere", signature=cosign(grant(), "", OTHER_KEY).cosignatures[0].signature), "may not grant"),
+    ],
+)
+def test_what_is_no_second_signature(second: Signature, reason: str) -> None:
+    again = TrustedSigner("tester-again", PUBLIC, WIDE.networks)
+    elsewhere = TrustedSigner("elsewhere", OTHER_PUBLIC, ("203.0.113.0/24",))
+    signers = (WIDE, NARROW, again, elsewhere)
+    told = distrust(grant().model_copy(update={"cosignatures": (second,)}), signers, 2)
+    assert told is not None
+    assert "second signature" in told
+    assert reason in told
+    assert distrust(cosign(grant(), "other", OTHER_KEY), signers, 2) is None
+
+
+def test_the_second_signature_alone_is_none() -> None:
+    forged = by_two().model_copy(update={"signature": "AAAA"})
+    assert distrust(forged, (WIDE, NARROW), 2) == "the signature of 'tester' does not fit the grant"
 
 
 @pytest.mark.parametrize("address", ["::ffff:198.18.0.1", "::ffff:c612:1", "fe80::1%eth0"])

@@ -14,7 +14,7 @@ from processors.scan.sweep.answers import Rows, answers_of
 from processors.scan.sweep.cookies import cookies
 from processors.scan.sweep.frames import words_of
 from processors.scan.sweep.ledger import PortState
-from processors.scan.sweep.syn import read_unreachable
+from processors.scan.sweep.routers import read_unreachable
 
 HOSTS = {4: "198.18.210.130", 6: "2001:db8:18::130"}
 US = {4: "198.18.210.1", 6: "2001:db8:18::1"}

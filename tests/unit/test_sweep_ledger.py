@@ -67,8 +67,7 @@ def test_states_of_failed_connects(number: int, state: PortState) -> None:
     assert state_of(OSError(number, "x"), "198.51.100.7") is state
 
 
-def test_silence_of_a_neighbour_is_silence_and_local_trouble_says_nothing_of_the_port() -> None:
-    assert state_of(OSError(errno.EHOSTUNREACH, "x"), "127.0.0.9") is PortState.SILENT
+def test_local_trouble_says_nothing_of_the_port() -> None:
     for number in (errno.EMFILE, errno.EPERM, errno.EADDRNOTAVAIL, errno.EACCES):
         with pytest.raises(LocalTrouble):
             state_of(OSError(number, "x"), HOST)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
 import typer
 from confluent_kafka import Message
+from pydantic import ValidationError
 
 from infra.app.output import print_fields, print_json, print_rows, tell
 from infra.app.people import now, publisher, require_kafka
@@ -16,17 +20,17 @@ from infra.core.trust import load_signers
 from infra.kafka.client import Publisher, read_whole, value_of
 from infra.kafka.registry import codec_for
 from producers.auditing import local_actor
-from producers.grants.issuing import Desk, GrantForm, GrantStanding, create_grant, list_grants, revoke_grant, show_grant
+from producers.grants.issuing import Desk, GrantForm, cosign_grant, create_grant, revoke_grant, show_grant
 from producers.grants.keys import create_key, load_key
 from producers.grants.wording import parse_expiry, parse_window
 from schemas.codec import UndecodableError
 from schemas.events.grants import Grant
 from schemas.portset import show_ports
 from schemas.scope import GrantBook
-from schemas.signing import TrustedSigner
+from schemas.wording import what_is_wrong
 
 log = structlog.get_logger()
-app = typer.Typer(help="Signed authorisations to probe: create, list, show, revoke.", no_args_is_help=True)
+app = typer.Typer(help="Signed authorisations to probe: create, sign, list, show, revoke.", no_args_is_help=True)
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 KEY = typer.Option("operator", "--key", help="Name of the signing key.")
 
@@ -80,13 +84,34 @@ def create(
         reason=reason,
         grant_id=grant_id,
     )
-    signing = load_key(settings, key)
+    signing, standing = load_key(settings, key), read_grants(settings)
     with publisher(settings) as outlet:
-        grant = create_grant(form, signing, _desk(settings, outlet), at, amend=amend)
+        grant = create_grant(form, signing, _desk(settings, standing, outlet), at, amend=amend)
     if as_json:
         print_json(grant)
     tell(
         f"Grant {grant.grant_id} revision {grant.revision} allows {', '.join(grant.networks)} until {grant.expires_at:%Y-%m-%d %H:%M} UTC."
+    )
+    if settings.scope.signers_required > 1:
+        tell(f"It counts once a second person has signed it: driftline grant sign {grant.grant_id} --as NAME")
+
+
+@app.command("sign")
+def sign_too(
+    grant: str = typer.Argument(metavar="GRANT_ID|FILE", help="A grant's name, or a file as 'grant show --json' prints it."),
+    name: str = typer.Option(..., "--as", help="Name of your signing key; another than the first signer's."),
+    as_json: bool = JSON,
+) -> None:
+    """Sign a grant as its second signer, where 'scope.signers_required' is 2. Its revision stays."""
+    settings = load_settings()
+    signing, standing = load_key(settings, name), read_grants(settings)
+    wanted = standing.newest.get(grant) or _from_file(grant)
+    with publisher(settings) as outlet:
+        signed = cosign_grant(wanted, signing, _desk(settings, standing, outlet), now())
+    if as_json:
+        print_json(signed)
+    tell(
+        f"Grant {signed.grant_id} revision {signed.revision} for {', '.join(signed.networks)} is signed by '{signed.signer}' and '{name}'."
     )
 
 
@@ -94,43 +119,67 @@ def create(
 def list_all(as_json: bool = JSON) -> None:
     """Show every grant, and why one that does not count does not."""
     settings = load_settings()
-    signers = load_signers(settings)
-    found = list_grants(all_grants(settings, signers), signers, settings.zones, now())
+    standing = read_grants(settings)
     columns = ("grant_id", "revision", "networks", "exclusions", "tcp_ports", "expires_at", "issued_by", "standing")
-    print_rows(
-        "grants", columns, [_row(one) for one in found], as_json, "No grant: nothing may be probed. See 'driftline grant create --help'."
-    )
+    rows = [_row(one, standing, settings) for one in standing.all()]
+    print_rows("grants", columns, rows, as_json, "No grant: nothing may be probed. See 'driftline grant create --help'.")
 
 
 @app.command("show")
 def show(grant_id: str, as_json: bool = JSON) -> None:
     """Show one grant whole."""
     settings = load_settings()
-    signers = load_signers(settings)
-    grant = all_grants(settings, signers).get(grant_id)
+    standing = read_grants(settings)
+    grant = standing.newest.get(grant_id)
     if grant is None:
         raise BadInput(f"There is no grant '{grant_id}'.", "See 'driftline grant list'.")
-    standing = show_grant(grant, signers, settings.zones, now())
-    print_fields(grant_id, {**grant.model_dump(mode="json"), "standing": standing.problem or "counts"}, as_json)
+    said = standing.of(grant, settings)
+    until = standing.believed.known.get(grant_id)
+    if until is not None and until.grant.revision < grant.revision:
+        said += f"; until then revision {until.grant.revision} stands"
+    print_fields(grant_id, {**grant.model_dump(mode="json"), "standing": said}, as_json)
 
 
 @app.command("revoke")
 def revoke(grant_id: str, reason: str = typer.Option(..., "--reason", "-r", help="Why."), key: str = KEY) -> None:
     """Take a grant back; work in flight stops within two seconds."""
     settings = load_settings()
-    signing = load_key(settings, key)
+    signing, standing = load_key(settings, key), read_grants(settings)
     with publisher(settings) as outlet:
-        grant = revoke_grant(grant_id, signing, _desk(settings, outlet), reason, now())
+        grant = revoke_grant(grant_id, signing, _desk(settings, standing, outlet), reason, now())
     tell(f"Grant {grant.grant_id} is revoked (revision {grant.revision}).")
 
 
-def all_grants(settings: Settings, signers: tuple[TrustedSigner, ...]) -> dict[str, Grant]:
-    """The grants as planner and scanner see them: the highest revision that is believed, whatever was replayed after it.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The grants of the topic: as planner and scanner believe them, as one trusted signer signed them, and the latest records of all."""
 
-    Of a grant that is not believed here: the latest record.
-    """
+    believed: GrantBook
+    signed: GrantBook
+    latest: dict[str, Grant]
+
+    @property
+    def newest(self) -> dict[str, Grant]:
+        """Of each the highest revision that a trusted signer signed; where there is none, the latest record."""
+        return self.latest | {name: known.grant for name, known in self.signed.known.items()}
+
+    def all(self) -> list[Grant]:
+        """The newest of each, and before it the revision that stands while a newer one waits for a second signature."""
+        standing = {name: known.grant for name, known in self.believed.known.items()}
+        pairs = ((standing.get(name, grant), grant) for name, grant in sorted(self.newest.items()))
+        return [one for before, grant in pairs for one in ([before, grant] if before.revision < grant.revision else [grant])]
+
+    def of(self, grant: Grant, settings: Settings) -> str:
+        """Why a grant does not count now, or that it does."""
+        found = show_grant(grant, self.believed.signers, settings.zones, now(), self.believed.required)
+        return found.problem or "counts"
+
+
+def read_grants(settings: Settings) -> Standing:
+    """What is in the topic `grants`, whatever was replayed there."""
     require_kafka(settings)
-    codec, book, latest = codec_for(settings), GrantBook(signers), dict[str, Grant]()
+    codec, signers = codec_for(settings), load_signers(settings)
+    found = Standing(GrantBook(signers, required=settings.scope.signers_required), GrantBook(signers), {})
     bad: list[str] = []
 
     def take(message: Message) -> None:
@@ -141,25 +190,36 @@ def all_grants(settings: Settings, signers: tuple[TrustedSigner, ...]) -> dict[s
             bad.append(f"offset {message.offset()}: {error}")
             return
         if isinstance(event, Grant):
-            latest[event.grant_id] = event
-            book.learn(event)
+            found.latest[event.grant_id] = event
+            found.believed.learn(event)
+            found.signed.learn(event)
 
     read_whole(settings, "grants", take)
     if bad:
         log.warning("undecodable_records", topic="grants", count=len(bad), first=bad[0])
-    return latest | {name: known.grant for name, known in book.known.items()}
+    return found
 
 
-def _desk(settings: Settings, outlet: Publisher) -> Desk:
-    signers = load_signers(settings)
-    return Desk(local_actor(), signers, settings.zones, all_grants(settings, signers), outlet.publish)
+def _desk(settings: Settings, standing: Standing, outlet: Publisher) -> Desk:
+    return Desk(local_actor(), standing.signed.signers, settings.zones, standing.newest, outlet.publish)
 
 
-def _row(one: GrantStanding) -> dict[str, Any]:
-    grant = one.grant
+def _from_file(name: str) -> Grant:
+    """A grant in a file of JSON. Raises BadInput for anything else."""
+    try:
+        document = json.loads(Path(name).read_text())
+        return Grant.model_validate({key: value for key, value in document.items() if key != "standing"})
+    except (OSError, ValueError, AttributeError) as error:
+        reason = what_is_wrong(error) if isinstance(error, ValidationError) else str(error)
+        raise BadInput(
+            f"There is no grant '{name}', and no file of that name holds one: {reason}.", "See 'driftline grant list'."
+        ) from None
+
+
+def _row(grant: Grant, standing: Standing, settings: Settings) -> dict[str, Any]:
     return {
         **grant.model_dump(mode="json"),
         "tcp_ports": show_ports(grant.tcp_ports),
         "expires_at": grant.expires_at,
-        "standing": one.problem or "counts",
+        "standing": standing.of(grant, settings),
     }

@@ -164,7 +164,30 @@ def new_service(facts: ServiceFacts) -> Judgement | None:
     )
 
 
+def suspected_impact(facts: ServiceFacts) -> Judgement | None:
+    """It stopped answering while we probed it."""
+    if not facts.impact:
+        return None
+    return Judgement(
+        "A service stopped answering while it was probed",
+        "Probing may have harmed it, or a firewall has shut us out; its subnet is left alone for a while.",
+        "Check the service first. Then probe it more gently (fewer packets per second and host in the grant), or exclude it.",
+        base=70,
+        floor=40,
+        ceiling=90,
+        saw=f"port {facts.service.port} answered, and then several times in a row did not",
+        proven=True,
+    )
+
+
+SUSPECTED_IMPACT = Rule(
+    "suspected-impact",
+    "NIST SP 800-115, chapter 7",
+    "The service answered and then stopped answering while it was probed; for 7 days.",
+    suspected_impact,
+)
 RULES = (
+    SUSPECTED_IMPACT,
     Rule(
         "management-reachable",
         "CISA BOD 23-02; CIS Controls v8, 4.4 and 12.8",

@@ -17,10 +17,12 @@ from typing import Protocol
 
 from infra.core.settings import Settings
 from processors.scan.scope.gate import Halted, OutOfScope
-from processors.scan.scope.mask import ScopeMask, compile_mask
+from processors.scan.scope.mask import Addresses, Ports, ScopeMask, compile_mask
 from processors.scan.scope.orders import Orders
-from processors.scan.scope.pacing import Bucket, bucket, filled, share, spend, wait, with_rate
+from processors.scan.scope.pacing import Bucket, bucket, filled, share, spend, wait, with_limit
+from processors.scan.witness.witness import Trace
 from schemas.events.targets import WorkUnit
+from schemas.ids import subnet_key
 from schemas.scope import Ask, GrantBook, standing
 
 STOPPING, LOST, CUT_OFF, FROZEN, EXPIRED, OVER_TIME = "stopping", "partition_lost", "cut_off", "frozen", "expired", "over_time"
@@ -56,10 +58,11 @@ class ScannerGate:
         self.contact_at = uptime()
         self.owned = 1
         self.stopping = False
-        self.packets = 0
+        self.packets = self.control = 0
         self.refused = 0
         self.whole = Level(bucket(settings.scanner.packets_per_second, uptime()))
         self._grants: dict[str, Level] = {}
+        self._held: dict[str, tuple[float, str]] = {}
 
     def halt(self, unit: WorkUnit) -> str | None:
         """Why nothing of this unit may be sent now, or None."""
@@ -69,11 +72,25 @@ class ScannerGate:
             return CUT_OFF
         if self.rules.orders.freezes(unit.subnet):
             return FROZEN
+        until, reason = self._held.get(subnet_key(unit.zone, unit.subnet), (0.0, ""))
+        if self.uptime() < until:
+            return reason
         now = self.now()
         if now >= unit.expires_at:
             return EXPIRED
         entry = self.rules.book.known.get(unit.grant_id)
         return f"no trusted grant has the id {unit.grant_id}" if entry is None else standing(entry, unit.zone, now)
+
+    def hold(self, unit: WorkUnit, reason: str) -> None:
+        """Halt the unit's subnet for `scanner.impact_hold_seconds`, for this reason."""
+        now = self.uptime()
+        self._held = {subnet: held for subnet, held in self._held.items() if held[0] > now}
+        self._held[subnet_key(unit.zone, unit.subnet)] = now + self.settings.scanner.impact_hold_seconds, reason
+
+    def issuer(self, unit: WorkUnit) -> str:
+        """Who issued the unit's grant, by the grant itself; '' where it is not known."""
+        entry = self.rules.book.known.get(unit.grant_id)
+        return entry.grant.issued_by if entry is not None else ""
 
     def cut_off(self) -> bool:
         """Whether the last proof of contact is too old to go on sending."""
@@ -84,7 +101,7 @@ class ScannerGate:
         total = self.rules.book.known[grant_id].grant.intensity.packets_per_second
         rate, now = share(total, self.owned, self.settings.kafka.partitions), self.uptime()
         level = self._grants.setdefault(grant_id, Level(bucket(rate, now)))
-        level.bucket = with_rate(level.bucket, rate, now)
+        level.bucket = with_limit(level.bucket, rate, now)
         return level
 
 
@@ -95,8 +112,9 @@ class UnitGate:
     answered may take as long again. Time that it waits for budgets shared with others does not count.
     """
 
-    def __init__(self, scanner: ScannerGate, unit: WorkUnit) -> None:
+    def __init__(self, scanner: ScannerGate, unit: WorkUnit, trace: Trace | None = None) -> None:
         now = scanner.uptime()
+        self.trace = trace
         self.unit, self.lost = unit, False
         self.halted: str | None = None
         self.packets = 0
@@ -150,6 +168,8 @@ class UnitGate:
                 await self._shared_tokens(unit, address, ask, packets, host)
         self.packets += packets
         self._scanner.packets += packets
+        if self.trace is not None:
+            self.trace.admitted(address, ask, packets)
 
     async def admit_some(self, unit: WorkUnit, most: int) -> int:
         """Wait until the budgets of scanner, grant and unit allow a packet; take the tokens of as many as they allow, up to `most`.
@@ -189,6 +209,21 @@ class UnitGate:
             level.bucket = spend(level.bucket, now, -packets)
         self.packets -= packets
         self._scanner.packets -= packets
+
+    def control(self, unit: WorkUnit, packets: int) -> None:
+        """Count so many of those that `admit_some` let through apart: they are no probes."""
+        self.packets -= packets
+        self._scanner.packets -= packets
+        self._scanner.control += packets
+
+    def sent(self, addresses: Addresses, ports: Ports) -> None:
+        """TCP packets to these addresses and ports have left past the kernel's taps."""
+        if self.trace is not None:
+            self.trace.sent(addresses, ports)
+
+    def hold(self, unit: WorkUnit, reason: str) -> None:
+        """Let nothing more out to the unit's subnet for a while."""
+        self._scanner.hold(unit, reason)
 
     def check_unit(self) -> None:
         """Raises Halted if nothing of the unit may leave now."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,7 +22,7 @@ from processors.scan.scope.floors import Floors, load_floors, save_floors
 from processors.scan.scope.orders import Orders
 from schemas.codec import Codec, UndecodableError
 from schemas.events.grants import Command, Grant
-from schemas.scope import GrantBook, KnownGrant
+from schemas.scope import GrantBook
 from schemas.signing import TrustedSigner
 
 log = structlog.get_logger()
@@ -54,8 +54,9 @@ class Authority:
         self._stamp = signers_stamp(settings)
         saved = load_floors(self._path)
         self._believed = dict(saved.grants)  # by id, the last that was ever believed, whoever is trusted now
-        self.book = book_of(load_signers(settings), saved.revisions, self._believed.values())
-        self.orders = Orders()
+        self.book = GrantBook(load_signers(settings), dict(saved.revisions), required=settings.scope.signers_required)
+        self.book = taught(self.book, self._believed.values())
+        self.orders = Orders(frozen=saved.frozen)
         self.fresh_at = float("-inf")
         self.failure: Exception | None = None
         self._names = {prefixed(settings, topic): topic for topic in TOPICS}
@@ -96,15 +97,21 @@ class Authority:
     def learn(self, grants: list[Grant]) -> None:
         """Take in grants. What was believed is on the disk before it counts. Raises OSError if the disk does not take it."""
         old = self.book
-        book = book_of(old.signers, old.floors, grants, old.known)
+        book = taught(old, grants)
         believed = self._believed | {name: one.grant for name, one in book.known.items()}
         if book.floors != old.floors or believed != self._believed:
-            save_floors(self._path, Floors(book.floors, believed))
+            save_floors(self._path, Floors(book.floors, believed, self.orders.frozen))
         self.book, self._believed = book, believed
+
+    def obey(self, orders: Orders) -> None:
+        """Follow these orders from now on. What is frozen stays so over a restart, whatever becomes of the topic. Raises OSError."""
+        before, self.orders = self.orders.frozen, orders
+        if orders.frozen != before:
+            save_floors(self._path, Floors(self.book.floors, self._believed, orders.frozen))
 
     def trust(self, signers: tuple[TrustedSigner, ...]) -> None:
         """Believe these signers, and what they signed, from now on. What was refused before must be read again, all before any counts."""
-        self.book = book_of(signers, self.book.floors, self._believed.values())
+        self.book = taught(GrantBook(signers, dict(self.book.floors), required=self.book.required), self._believed.values())
         self._held_until, self._read[self._grants] = max(self._held_until, self._read[self._grants]), 0
 
     def _follow(self) -> None:
@@ -131,6 +138,7 @@ class Authority:
             asker.close()
 
     def _take(self, messages: list[Message]) -> None:
+        orders = self.orders
         for message in messages:
             error, name, offset = message.error(), message.topic() or "", message.offset() or 0
             if error is not None:
@@ -143,8 +151,9 @@ class Authority:
             if isinstance(event, Grant):
                 self._held.append(event)
             elif isinstance(event, Command):
-                self.orders = self.orders.after(event, self._agent_id)
+                orders = orders.after(event, self._agent_id)
             self._read[name] = max(self._read[name], offset + 1)
+        self.obey(orders)
         if self._read[self._grants] >= self._held_until:
             self._learn_held()
 
@@ -198,13 +207,11 @@ class Authority:
         log.info("signers_changed", signers=[one.name for one in signers])
 
 
-def book_of(
-    signers: tuple[TrustedSigner, ...], floors: Mapping[str, int], grants: Iterable[Grant], known: Mapping[str, KnownGrant] | None = None
-) -> GrantBook:
-    """A book that has learnt these grants; those that are not believed are logged."""
-    book = GrantBook(signers, dict(floors), dict(known or {}))
+def taught(book: GrantBook, grants: Iterable[Grant]) -> GrantBook:
+    """Another book that knows these grants too; those that are not believed are logged."""
+    new = replace(book, floors=dict(book.floors), known=dict(book.known))
     for grant in grants:
-        reason = book.learn(grant)
+        reason = new.learn(grant)
         if reason:
             log.warning("grant_not_believed", grant=grant.grant_id, revision=grant.revision, reason=reason)
-    return book
+    return new

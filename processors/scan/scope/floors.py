@@ -1,4 +1,4 @@
-"""What this scanner ever believed of each grant, on its disk: so that emptying or compacting `grants` revives and hides nothing.
+"""What this scanner ever believed of each grant, and what is frozen, on its disk: so that emptying a topic revives and hides nothing.
 
 The highest revisions keep a revoked grant from coming back; the grants themselves keep their exclusions from vanishing.
 """
@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.core.errors import MissingPrerequisite
+from processors.scan.scope.orders import frozen_networks
 from schemas.events.grants import Grant
+from schemas.ids import Network
 
 
 @dataclass(frozen=True, slots=True)
 class Floors:
-    """Highest revisions by grant id, and the grants that were believed at them. Signatures are to be checked again at each start."""
+    """Highest revisions by grant id, the grants that were believed at them, the frozen networks. Signatures are checked at each start."""
 
     revisions: Mapping[str, int] = field(default_factory=dict)
     grants: Mapping[str, Grant] = field(default_factory=dict)
+    frozen: tuple[Network, ...] = ()
 
 
 def load_floors(path: Path) -> Floors:
@@ -32,9 +35,11 @@ def load_floors(path: Path) -> Floors:
         # Older files are the table of revisions itself, whose values are numbers.
         whole = isinstance(saved.get("revisions"), dict)
         revisions, grants = (saved["revisions"], saved.get("grants", [])) if whole else (saved, [])
-        if not all(isinstance(one, int) for one in revisions.values()) or not isinstance(grants, list):
+        frozen = saved.get("frozen", []) if whole else []
+        if not all(isinstance(one, int) for one in revisions.values()) or not isinstance(grants, list) or not isinstance(frozen, list):
             raise ValueError("not a table of revisions")
-        return Floors(revisions, {one.grant_id: one for one in map(Grant.model_validate, grants)})
+        believed = {one.grant_id: one for one in map(Grant.model_validate, grants)}
+        return Floors(revisions, believed, frozen_networks(tuple(frozen)) if frozen else ())
     except FileNotFoundError:
         return Floors()
     except (OSError, ValueError) as error:
@@ -50,7 +55,8 @@ def save_floors(path: Path, floors: Floors) -> None:
     draft = path.with_suffix(".new")
     grants = [one.model_dump(mode="json") for _, one in sorted(floors.grants.items())]
     with draft.open("w") as file:
-        json.dump({"revisions": dict(floors.revisions), "grants": grants}, file, indent=1, sort_keys=True)
+        saved = {"revisions": dict(floors.revisions), "grants": grants, "frozen": [str(one) for one in floors.frozen]}
+        json.dump(saved, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from processors.scan.scope.mask import ScopeMask
+from processors.scan.scope.mask import Addresses, Ports, ScopeMask
 from schemas.events.targets import WorkUnit
 from schemas.scope import Ask
 
@@ -45,6 +45,15 @@ class Gate(Protocol):
 
     def unsent(self, unit: WorkUnit, packets: int) -> None:
         """Take back so many packets that `admit_some` let through and that did not leave after all."""
+
+    def control(self, unit: WorkUnit, packets: int) -> None:
+        """Count so many of those that `admit_some` let through apart: they are no probes."""
+
+    def sent(self, addresses: Addresses, ports: Ports) -> None:
+        """TCP packets to these addresses and ports, a row each, have left past the kernel's taps: told by an engine that bypasses them."""
+
+    def hold(self, unit: WorkUnit, reason: str) -> None:
+        """Let nothing more out to the unit's subnet for a while."""
 
     def check_unit(self) -> None:
         """Raises Halted if nothing of the unit may leave now."""

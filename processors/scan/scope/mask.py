@@ -7,6 +7,7 @@ changed, and says nothing about the time: whether the grant stands at all is ask
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +34,13 @@ def column_of(numbers: Iterable[int], version: int) -> Addresses:
     return np.array([number.to_bytes(16, "big") for number in numbers], dtype="S16")
 
 
+def column_of_texts(texts: Iterable[str], version: int) -> Addresses:
+    """The same, given as text in an address's own form. Raises OSError for what is no address."""
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    data = b"".join(socket.inet_pton(family, text) for text in texts)
+    return np.frombuffer(data, dtype=">u4").astype(np.uint32) if version == 4 else np.frombuffer(data, dtype="S16")
+
+
 @dataclass(frozen=True, slots=True)
 class ScopeMask:
     """Inclusive bounds of the allowed addresses of each version, ascending and apart, and which TCP and UDP ports are allowed."""
@@ -50,6 +58,10 @@ class ScopeMask:
             return np.zeros(len(addresses), dtype=bool)
         inside = self._inside(version, addresses)
         return inside if kind == "icmp" else inside & (self.tcp if kind == "tcp" else self.udp)[ports]
+
+    def covers(self, addresses: Addresses) -> Flags:
+        """Which of these addresses the grant covers at all: a neighbour may be asked where he is (DESIGN.md 4.1)."""
+        return self._inside(4 if addresses.dtype.kind == "u" else 6, addresses)
 
     def _inside(self, version: int, addresses: Addresses) -> Flags:
         first, last = self.first[version], self.last[version]

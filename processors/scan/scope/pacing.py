@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-BURST_SECONDS = 0.05  # beside one packet, the tokens of so long pile up: what a late wake-up of a timer may catch up
+BURST_SECONDS = 0.05  # the tokens of so long pile up (at least one): what a late wake-up of a timer may catch up
+MARGIN = 0.985  # of a limit is what is filled in, so that with a burst and late timers no second holds more than 1.05 of the limit
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Tokens at a moment. `burst` is the most that may leave at once; `tokens` below 0 is a debt that time pays back."""
+    """Tokens at a moment. `rate` is what comes in a second, a little below the limit; `burst` is the most that may leave at once.
+
+    `tokens` below 0 is a debt that time pays back.
+    """
 
     rate: float
     burst: float
@@ -22,12 +26,12 @@ class Bucket:
     at: float
 
 
-def bucket(rate: float, now: float) -> Bucket:
-    """A full bucket. Raises ValueError for a rate that is not above 0."""
-    if rate <= 0:
-        raise ValueError(f"a rate of {rate} packets a second would wait for ever")
-    burst = 1.0 + rate * BURST_SECONDS
-    return Bucket(rate, burst, burst, now)
+def bucket(limit: float, now: float) -> Bucket:
+    """A full bucket for a limit in packets a second. Raises ValueError for a limit that is not above 0."""
+    if limit <= 0:
+        raise ValueError(f"a rate of {limit} packets a second would wait for ever")
+    burst = max(1.0, limit * BURST_SECONDS)
+    return Bucket(limit * MARGIN, burst, burst, now)
 
 
 def filled(one: Bucket, now: float) -> Bucket:
@@ -48,11 +52,11 @@ def spend(one: Bucket, now: float, packets: int) -> Bucket:
     return replace(now_filled, tokens=now_filled.tokens - packets)
 
 
-def with_rate(one: Bucket, rate: float, now: float) -> Bucket:
-    """The bucket at another rate from now on: what was spent stays spent."""
-    if rate == one.rate:
+def with_limit(one: Bucket, limit: float, now: float) -> Bucket:
+    """The bucket at another limit from now on: what was spent stays spent."""
+    fresh = bucket(limit, now)
+    if fresh.rate == one.rate:
         return one
-    fresh = bucket(rate, now)
     return replace(fresh, tokens=min(fresh.burst, filled(one, now).tokens))
 
 

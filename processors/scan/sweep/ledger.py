@@ -14,6 +14,7 @@ from schemas.events.observations import HostPorts
 from schemas.portset import ranges
 
 Key = tuple[str, int]
+Flags = NDArray[np.bool_]
 
 
 class PortState(IntEnum):
@@ -28,14 +29,19 @@ class PortState(IntEnum):
 
 
 class Ledger:
-    """States of addresses × ports. The first answer of a port stays; silence gives way to a late answer."""
+    """States of addresses × ports. The first answer of a port stays; silence gives way to a late answer.
+
+    `checked` ports that had answered were asked again, `lost` of them in vain; `drops` answers found no room in the kernel.
+    """
 
     def __init__(self, addresses: Iterable[str], ports: Iterable[int], attempts: int) -> None:
         self.addresses = tuple(dict.fromkeys(addresses))
         self.ports = tuple(sorted(set(ports)))
         self.states: NDArray[np.uint8] = np.zeros((len(self.addresses), len(self.ports)), dtype=np.uint8)
         self.refused: dict[Key, str] = {}
+        self.quarantined: dict[str, str] = {}
         self.answers_by_attempt = [0] * attempts
+        self.checked = self.lost = self.drops = 0
         self._row = {address: row for row, address in enumerate(self.addresses)}
         self._column = {port: column for column, port in enumerate(self.ports)}
 
@@ -53,13 +59,32 @@ class Ledger:
         row, column = self._row[key[0]], self._column[key[1]]
         self.note_all(np.array([row], dtype=np.uint32), np.array([column], dtype=np.uint32), state, attempt)
 
-    def note_all(self, rows: Indices, columns: Indices, state: PortState, attempt: int) -> int:
-        """Record the same of many ports, each named once, by their places in `addresses` and `ports`. Returns of how many it is news."""
-        fresh = self.states[rows, columns] <= PortState.SILENT
+    def has(self, key: Key) -> bool:
+        """Whether this is one of the ports that are to be probed."""
+        return key[0] in self._row and key[1] in self._column
+
+    def begin(self, attempt: int) -> None:
+        """Note that an attempt (from 1) begins; there may be more than was planned."""
+        self.answers_by_attempt += [0] * (attempt - len(self.answers_by_attempt))
+
+    def note_rows(self, rows: Indices, state: PortState) -> None:
+        """Record the same of all ports, of these hosts, that have no state yet."""
+        states = self.states[rows]
+        states[states == PortState.OPEN] = state
+        self.states[rows] = states
+
+    def quarantine(self, row: int, reason: str) -> None:
+        """Take a host out, whose answers can't be believed: nothing is said of its ports, and no more is sent there."""
+        self.states[row] = PortState.REFUSED
+        self.quarantined[self.addresses[row]] = reason
+
+    def note_all(self, rows: Indices, columns: Indices, state: PortState, attempt: int) -> Flags:
+        """Record the same of many ports, each named once, by their places in `addresses` and `ports`. Returns of which it is news."""
+        fresh: Flags = self.states[rows, columns] <= PortState.SILENT
         self.states[rows[fresh], columns[fresh]] = state
         if state in (PortState.ANSWERED, PortState.CLOSED):
             self.answers_by_attempt[attempt - 1] += int(np.count_nonzero(fresh))
-        return int(np.count_nonzero(fresh))
+        return fresh
 
     def silence(self, keys: Iterable[Key] | None = None) -> None:
         """Record that these (without any: all that are open) were probed to the end and did not answer.

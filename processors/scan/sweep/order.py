@@ -59,11 +59,14 @@ def _shuffled(values: Words, halves: tuple[np.uint64, np.uint64], keys: Words) -
 
 
 class Order:
-    """The order in which `hosts` × `ports` are probed under a key; equal keys give equal orders on every machine."""
+    """The order in which `hosts` × `ports` are probed under a key; equal keys give equal orders on every machine.
+
+    `hosts` is the order of hosts in each round.
+    """
 
     def __init__(self, hosts: int, ports: int, key: int) -> None:
         self.size = hosts * ports
-        self._hosts, self._ports = permutation(hosts, key), permutation(ports, ~key)
+        self.hosts, self._ports = permutation(hosts, key), permutation(ports, ~key)
         self._begin = (mixed(np.arange(hosts, dtype=np.uint64) * GOLDEN ^ np.uint64(key & 0xFFFFFFFFFFFFFFFF)) % np.uint64(ports)).astype(
             np.int64
         )
@@ -71,8 +74,8 @@ class Order:
     def slice(self, start: int, stop: int) -> tuple[Indices, Indices]:
         """The host's and the port's index at each position from `start` up to `stop` (or the end)."""
         positions = np.arange(start, min(stop, self.size), dtype=np.int64)
-        rounds = positions // len(self._hosts)
-        places = positions - rounds * len(self._hosts)
+        rounds = positions // len(self.hosts)
+        places = positions - rounds * len(self.hosts)
         turns = rounds + self._begin[places]  # below twice the number of ports
         turns -= (turns >= len(self._ports)) * len(self._ports)
-        return self._hosts[places], self._ports[turns]
+        return self.hosts[places], self._ports[turns]

@@ -11,15 +11,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-SLACK = 0.02
+from processors.scan.scope.pacing import MARGIN
+
+SLACK = 0.045
 CATCHES_UP_FROM = 40.0
 
 
 class Timetable:
-    """When positions of an order over `hosts` are due, at so many probes a second and host. Rounds are counted as they come."""
+    """When positions of an order over `hosts` are due, at a limit of so many probes a second and host. Rounds are counted as they come."""
 
     def __init__(self, hosts: int, rate: float, now: float) -> None:
-        self._hosts, self._rate, self._begun = hosts, rate, now
+        self._hosts, self._rate, self._begun = hosts, rate * MARGIN, now
         self._slack = SLACK if rate >= CATCHES_UP_FROM else 0.0
 
     def due(self, rounds: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -33,3 +35,7 @@ class Timetable:
         To be told before a batch is chosen, so that a stall is not made up for by a burst, and after it left, so that a wait is not either.
         """
         self._begun += max(0.0, now - due - self._slack)
+
+    def skip_round(self) -> None:
+        """Note that a round was pushed in, in which hosts got what did not belong to the order."""
+        self._begun += 1 / self._rate

@@ -6,9 +6,7 @@ is a matrix. What a router says (ICMP unreachable) is rare, and comes through a 
 
 from __future__ import annotations
 
-import ctypes
 import mmap
-import os
 import socket
 import struct
 from typing import Final
@@ -16,16 +14,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.scan.sweep import filters
 from processors.scan.sweep.answers import Rows
+from processors.scan.sweep.transmit import SOL_PACKET, bind_to
 
-SOL_PACKET: Final = 263
 PACKET_RX_RING: Final = 5
 PACKET_VERSION: Final = 10
 TPACKET_V3: Final = 2
-SO_ATTACH_FILTER: Final = 26
+PACKET_STATISTICS: Final = 6
 ETH_P_ALL: Final = 3
-DLT_RAW: Final = 12
-BPF_RETURN: Final = 0x06
 BLOCK_BYTES: Final = 1 << 16
 LEAST_BLOCKS, MOST_BLOCKS = 8, 512
 ANSWER_BYTES: Final = 192
@@ -47,20 +44,20 @@ class Ears:
         self._blocks = min(MOST_BLOCKS, LEAST_BLOCKS + answers * ANSWER_BYTES // BLOCK_BYTES)
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         try:
-            self._listen(f"{'ip6' if version == 6 else 'ip'} and tcp and dst portrange {first_port}-{first_port + ports - 1}")
+            self._listen(filters.answers(version, first_port, first_port + ports - 1, HEADERS[version]))
         except BaseException:
             self._socket.close()
             raise
         self._bytes = np.frombuffer(self._map, dtype=np.uint8)
 
-    def _listen(self, expression: str) -> None:
+    def _listen(self, program: filters.Program) -> None:
         self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
         frames = BLOCK_BYTES * self._blocks // FRAME_BYTES
         ring = struct.pack("7I", BLOCK_BYTES, self._blocks, FRAME_BYTES, frames, RETIRE_MS, 0, 0)
         self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, ring)
-        attach(self._socket, expression, HEADERS[self._version])
+        filters.attach(self._socket, program)
         self._map = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * self._blocks)
-        _hear_all_interfaces(self._socket)
+        bind_to(self._socket, 0, ETH_P_ALL)  # only now that filter and ring stand
 
     def fileno(self) -> int:
         """For who waits until a block is full, or `RETIRE_MS` old."""
@@ -102,29 +99,12 @@ class Ears:
             walked.append(walked[-1] + int(block[walked[-1] : walked[-1] + 4].view(np.uint32)[0]))
         return np.array(walked, dtype=np.int64)
 
+    def drops(self) -> int:
+        """How many answers found no room in the ring since this was last asked (struct tpacket_stats_v3)."""
+        return int(struct.unpack("III", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12))[1])
+
     def close(self) -> None:
         """Give ring and socket back."""
         del self._bytes
         self._map.close()
         self._socket.close()
-
-
-def _hear_all_interfaces(sock: socket.socket) -> None:
-    """Bind to every interface only now that filter and ring stand (struct sockaddr_ll); Python's own bind wants one interface by name."""
-    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0, b"")
-    if ctypes.CDLL(None, use_errno=True).bind(sock.fileno(), address, len(address)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-def attach(sock: socket.socket, expression: str, most_bytes: int) -> None:
-    """Let the kernel drop what a filter expression (pcap-filter(7)) does not match, and cut what it does."""
-    from scapy.arch.common import compile_filter
-    from scapy.libs.structures import sock_fprog
-
-    program = compile_filter(expression, linktype=DLT_RAW)
-    for number in range(program.bf_len):
-        instruction = program.bf_insns[number]
-        if instruction.code == BPF_RETURN and instruction.k:
-            instruction.k = most_bytes
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, sock_fprog(program.bf_len, program.bf_insns))

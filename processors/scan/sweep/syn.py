@@ -8,14 +8,9 @@ answers with SYN/ACK by itself. Each batch is masked by the grant in the functio
 from __future__ import annotations
 
 import asyncio
-import errno
-import ipaddress
 import secrets
-import socket
-import struct
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -23,68 +18,97 @@ from numpy.typing import NDArray
 
 from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
-from processors.scan.scope.mask import column_of
+from processors.scan.scope.mask import column_of_texts
 from processors.scan.sweep.answers import Answers, answers_of
+from processors.scan.sweep.backends import WayOut, way_out
+from processors.scan.sweep.checks import NUMBERS, Checks, Watch
 from processors.scan.sweep.cookies import cookies
 from processors.scan.sweep.frames import SynWriter, words_of
 from processors.scan.sweep.ledger import Key, Ledger, PortState
+from processors.scan.sweep.neighbours import ethernet_header, neighbour_macs
 from processors.scan.sweep.order import Indices, Order
 from processors.scan.sweep.pace import Timetable
-from processors.scan.sweep.receive import Ears, attach
-from processors.scan.sweep.routes import source_of
+from processors.scan.sweep.receive import Ears
+from processors.scan.sweep.rounds import MOST_ATTEMPTS, deceptive, worth_another
+from processors.scan.sweep.routers import read_unreachable, unreachables_socket
+from processors.scan.sweep.routes import Route, routes_of
+from processors.scan.sweep.throttle import Reins
 from processors.scan.sweep.transmit import RawSender
 from schemas.scope import Ask
 
 FIRST_SOURCE_PORT = 61_000  # above Linux's default ephemeral range, so that no socket of the kernel has it
-BLOCK = 8
-BATCH = 4096
+BLOCK = MOST_ATTEMPTS + NUMBERS
+FIRST_BATCH, LEAST_BATCH, BATCH = 256, 16, 4096
 LONGEST_SLEEP = 0.25  # between two looks at the halts
-ETH_P_ALL = 3
-UNSENT_UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH}
+CHECK_SECONDS, CHECK_ROUNDS = 1.0, 40  # between two checks at least: each costs a round
+QUIET = 0.25  # seconds between two attempts where nothing answers, so that no round trip is known
+LEAST_PATIENCE = 0.05
+WATCHED_AT_ONCE = 16
+Whole = NDArray[np.int64]
 
 
-async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings) -> None:
-    """Probe every open key of the ledger. Raises Halted (the ledger then holds what was finished) and OSError without the privilege."""
-    for source, rows in by_source(ledger).items():
-        with ExitStack() as stack:
-            run = SynRun(ledger, rows, source, meter, stack)
-            for attempt in range(1, settings.attempts + 1):
-                await run.send_round(attempt)
-                await run.wait_for_answers(settings.connect_timeout)
+async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings, watch: Watch | None = None) -> None:
+    """Probe every open key of the ledger. Raises Halted (the ledger then holds what was finished) and OSError without the privilege.
+
+    What `watch` wants to be asked again is asked in the sweep's own checks.
+    """
+    for version in (4, 6):
+        rows = np.array([row for row, address in enumerate(ledger.addresses) if (":" in address) == (version == 6)], dtype=np.uint32)
+        addresses = column_of_texts((ledger.addresses[row] for row in rows), version)
+        for group in routes_of(addresses):
+            mine = rows[group.places]
+            if group.route is None:
+                ledger.note_rows(mine, PortState.UNREACHABLE)
+                continue
+            with ExitStack() as stack:
+                out = await way_out(group.route, version, settings)
+                stack.enter_context(closing(out.sender))
+                macs = None
+                if out.interface is not None and out.next_hop is None:
+                    column = addresses[group.places]
+                    macs, known = await neighbour_macs(out.interface, group.route.source, column, meter.mask, meter.control)
+                    ledger.note_rows(mine[~known], PortState.SILENT)
+                    mine, macs = mine[known], macs[known]
+                if len(mine):
+                    await SynRun(ledger, mine, group.route, out, macs, meter, settings, stack, watch).to_the_end()
     ledger.silence()
 
 
-def by_source(ledger: Ledger) -> dict[str, Indices]:
-    """The rows of the ledger by the source address that the kernel would use; what it knows no way to is noted as unreachable."""
-    found: dict[str, list[int]] = defaultdict(list)
-    columns = np.arange(len(ledger.ports), dtype=np.uint32)
-    for row, address in enumerate(ledger.addresses):
-        try:
-            found[source_of(address)].append(row)
-        except OSError as error:
-            if error.errno not in UNSENT_UNREACHABLE:
-                raise
-            ledger.note_all(np.full(len(columns), row, dtype=np.uint32), columns, PortState.UNREACHABLE, 1)
-    return {source: np.array(rows, dtype=np.uint32) for source, rows in found.items()}
-
-
 class SynRun:
-    """All probes of one sweep that leave from one source address."""
+    """All probes of one sweep that leave by one way. `macs` are the hosts' own next hops, where they have them."""
 
-    def __init__(self, ledger: Ledger, rows: Indices, source: str, meter: Meter, stack: ExitStack) -> None:
-        self.version = 6 if ":" in source else 4
-        self._ledger, self._rows, self._source, self._meter = ledger, rows, source, meter
+    def __init__(
+        self,
+        ledger: Ledger,
+        rows: Indices,
+        route: Route,
+        out: WayOut,
+        macs: NDArray[np.uint8] | None,
+        meter: Meter,
+        settings: ScannerSettings,
+        stack: ExitStack,
+        watch: Watch | None = None,
+    ) -> None:
+        self.version = 6 if ":" in route.source else 4
+        self._ledger, self._rows, self._source, self._meter, self._settings = ledger, rows, route.source, meter, settings
         self._secret = secrets.token_bytes(16)
-        self._first_port = FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(500)
+        self._first_port = FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(4000 // BLOCK)
         self._order = Order(len(rows), len(ledger.ports), secrets.randbits(64))
         self._ports = np.array(ledger.ports, dtype=np.uint16)
-        self._addresses = column_of([_number(ledger.addresses[row]) for row in rows], self.version)
-        self._row_of = {ledger.addresses[row]: int(row) for row in rows}
+        self._addresses = column_of_texts((ledger.addresses[row] for row in rows), self.version)
         self._sorted = np.argsort(self._addresses)
-        self._owed = 0
+        self._macs, self._sender = macs, out.sender
+        self._checks = Checks(len(rows), secrets.randbits(64))
+        self._place_of = np.argsort(self._order.hosts)
+        self._timetable = Timetable(len(rows), meter.per_host(), time.monotonic())
+        self._turn, self._batch, self._watch = 0, FIRST_BATCH, watch
+        self._place_in_rows = {ledger.addresses[row]: place for place, row in enumerate(rows.tolist())} if watch else {}
+        self._reins = Reins()
+        self._opened: NDArray[np.int64] = np.zeros(len(rows), dtype=np.int64)
+        self._owed = self._sent = self._sent_before = self._asked = 0
         self._news = asyncio.Event()
-        self._sender = stack.enter_context(closing(RawSender(self.version)))
-        self._writer = SynWriter(source, self._first_port, self._secret)
+        ethernet = ethernet_header(out.interface, out.next_hop or bytes(6), self.version) if out.interface else b""
+        self._writer = SynWriter(route.source, self._first_port, self._secret, ethernet)
         self._ears = stack.enter_context(closing(Ears(self.version, self._first_port, BLOCK, self._order.size)))
         self._routers = stack.enter_context(unreachables_socket(self.version))
         loop = asyncio.get_running_loop()
@@ -92,48 +116,133 @@ class SynRun:
             loop.add_reader(sock, heard)
             stack.callback(loop.remove_reader, sock)
 
-    async def send_round(self, attempt: int) -> None:
-        """Send one SYN to each port that has no state yet, in the order of the sweep, at the pace of hosts and budgets."""
-        timetable = Timetable(len(self._rows), self._meter.per_host(), time.monotonic())
-        for hosts, ports, rounds, places in self._open_positions():
-            due = timetable.due(rounds, places)
-            sent = 0
-            while sent < len(due):
-                now = time.monotonic()
-                timetable.late(float(due[sent]), now)
-                due = timetable.due(rounds, places)
-                ready = int(np.searchsorted(due[sent:], now, side="right"))
-                if ready == 0:
-                    await asyncio.sleep(min(due[sent] - now, LONGEST_SLEEP))
-                    self._meter.recheck_unit()
-                    continue
-                ready = await self._meter.admit_some(ready)
-                batch = slice(sent, sent + ready)
-                self._send(hosts[batch], ports[batch], attempt)
-                timetable.late(float(due[sent]), time.monotonic())
-                sent += ready
-                due = timetable.due(rounds, places)
-                await asyncio.sleep(0)  # neither admission nor sending need wait, and answers must be read meanwhile
-            await self._settle()
+    async def to_the_end(self) -> None:
+        """Send attempt after attempt until all answered, or enough was found, or the limit is reached. Raises Halted and OSError."""
+        began, first = time.monotonic(), 0.0
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            self._ledger.begin(attempt)
+            await self._send_round(attempt)
+            await self._check(0)
+            await self._answered(
+                self._checks.waiting, min(self._settings.connect_timeout, self._patience() or self._settings.connect_timeout)
+            )
+            self._judge()
+            spent = time.monotonic() - began
+            first = first or spent
+            if not self._left() or not worth_another(self._ledger, attempt, self._settings, spent, first):
+                break
+            await self._answered(self._left, min(self._settings.connect_timeout, self._patience() or QUIET))
+        await self._answered(self._left, self._settings.connect_timeout)
+        self._ledger.drops += self._ears.drops()
+        await self._settle()
 
-    def _open_positions(self) -> Iterator[tuple[Indices, Indices, NDArray[np.int64], NDArray[np.int64]]]:
-        """Batches of what has no state: places in `rows` and `ports`, the round (only those with work count) and the place in it."""
-        rank, last = -1, -1
-        for start in range(0, self._order.size, BATCH):
-            hosts, ports = self._order.slice(start, start + BATCH)
-            wanted = np.flatnonzero(self._ledger.states[self._rows[hosts], ports] == PortState.OPEN)
-            if not len(wanted):
+    async def _send_round(self, attempt: int) -> None:
+        """Send one SYN to each port that has no state yet, in the order of the sweep."""
+        checked = time.monotonic()
+        for hosts, ports, rounds, places in self._open_positions():
+            self._asked = len(self._ports) if attempt > 1 else int(rounds[0])
+            began = time.monotonic()
+            await self._send_when_due(hosts, ports, rounds, places, attempt)
+            now, self._turn = time.monotonic(), int(rounds[-1])
+            self._batch = max(LEAST_BATCH, min(BATCH, int(len(hosts) / max(now - began, 1e-6))))  # a second's worth
+            if now - checked >= max(CHECK_SECONDS, CHECK_ROUNDS / self._meter.per_host()):
+                self._judge()
+                await self._check(int(places[-1]) + 1)
+                checked = time.monotonic()
+            await self._settle()
+        self._turn += 1
+
+    async def _send_when_due(self, hosts: Indices, ports: Indices, rounds: Whole, places: Whole, attempt: int) -> None:
+        """Send a batch of probes, each at its time or later, as budgets allow."""
+        timetable = self._timetable
+        due, sent = timetable.due(rounds, places), 0
+        while sent < len(due):
+            now = time.monotonic()
+            timetable.late(float(due[sent]), now)
+            due = timetable.due(rounds, places)
+            ready = int(np.searchsorted(due[sent:], now, side="right"))
+            pause = due[sent] - now if ready == 0 else self._reins.pause(now)
+            if pause > 0:
+                await asyncio.sleep(min(pause, LONGEST_SLEEP))
+                self._meter.recheck_unit()
                 continue
-            rounds, places = np.divmod(wanted + start, len(self._rows))
-            new = np.diff(rounds, prepend=last) != 0
-            ranks = rank + np.cumsum(new)
-            rank, last = int(ranks[-1]), int(rounds[-1])
-            yield hosts[wanted], ports[wanted], ranks, places
+            ready = await self._meter.admit_some(self._reins.most(ready, now))
+            batch = slice(sent, sent + ready)
+            self._send(hosts[batch], ports[batch], attempt)
+            timetable.late(float(due[sent]), time.monotonic())
+            sent += ready
+            due = timetable.due(rounds, places)
+            await asyncio.sleep(0)  # neither admission nor sending need wait, and answers must be read meanwhile
+
+    async def _check(self, place: int) -> None:
+        """Ask some hosts again that answered, in a round of their own that is pushed in before this place of the present round."""
+        wanted = [(self._place_in_rows[address], self._ledger.ports.index(port)) for address, port in self._wanted()]
+        hosts, columns = self._checks.draw(self._sent - self._sent_before, wanted)
+        self._sent_before = self._sent
+        if not len(hosts):
+            return
+        places = self._place_of[hosts]
+        rounds = self._turn + (places < place).astype(np.int64)
+        order = np.lexsort((places, rounds))
+        hosts, columns, places, rounds = hosts[order], columns[order], places[order], rounds[order]
+        await self._send_when_due(hosts, columns, rounds, places, MOST_ATTEMPTS + 1 + self._checks.number)
+        self._timetable.skip_round()
+
+    def _judge(self) -> None:
+        """Take what the check under way showed into account: in the ledger, and for the rate."""
+        self._hear()
+        verdict, drops = self._checks.end(), self._ears.drops()
+        self._ledger.checked += verdict.checked
+        self._ledger.lost += verdict.lost
+        self._ledger.drops += drops
+        self._reins.judge(verdict.checked, verdict.lost, drops, self._sent, time.monotonic())
+        if self._watch is not None:
+            for places, answered in ((verdict.alive, True), (verdict.silent, False)):
+                for place in places.tolist():
+                    self._watch.note(self._ledger.addresses[self._rows[place]], answered)
+            self._watch.judge()
+
+    def _wanted(self) -> list[Key]:
+        """What the watch wants to be asked, of the hosts of this run."""
+        due = self._watch.due(WATCHED_AT_ONCE) if self._watch is not None else []
+        return [key for key in due if key[0] in self._place_in_rows]
+
+    def _patience(self) -> float:
+        """Seconds in which an answer comes, as far as checks have shown it; 0: unknown."""
+        return max(LEAST_PATIENCE, 4 * self._checks.round_trip) if self._checks.round_trip is not None else 0.0
+
+    def _open_positions(self) -> Iterator[tuple[Indices, Indices, Whole, Whole]]:
+        """Batches of what has no state: places in `rows` and `ports`, the round (only those with work count) and the place in it."""
+        rank, last, start = self._turn - 1, -1, 0
+        while start < self._order.size:
+            hosts, ports = self._order.slice(start, start + self._batch)
+            wanted = np.flatnonzero(self._ledger.states[self._rows[hosts], ports] == PortState.OPEN)
+            if len(wanted):
+                rounds, places = np.divmod(wanted + start, len(self._rows))
+                new = np.diff(rounds, prepend=last) != 0
+                ranks = rank + np.cumsum(new)
+                rank, last = int(ranks[-1]), int(rounds[-1])
+                start += len(hosts)
+                yield hosts[wanted], ports[wanted], ranks, places
+            else:
+                start += len(hosts)
 
     def _send(self, hosts: Indices, ports: Indices, attempt: int) -> None:
-        """Write and send what the grant covers now; note what it does not."""
-        written = self._writer.write(self._addresses[hosts], self._ports[ports], attempt, self._meter.mask())
-        self._sender.send(written.frames, self._addresses[hosts][written.allowed])
+        """Write and send what the grant covers now; note what it does not. What got a state meanwhile needs no probe any more."""
+        if attempt <= MOST_ATTEMPTS:
+            still = self._ledger.states[self._rows[hosts], ports] == PortState.OPEN
+            if not still.all():
+                self._meter.unsent(int(np.count_nonzero(~still)))
+                hosts, ports = hosts[still], ports[still]
+        addresses, numbers = self._addresses[hosts], self._ports[ports]
+        macs = None if self._macs is None else self._macs[hosts]
+        written = self._writer.write(addresses, numbers, attempt, self._meter.mask(), macs)
+        self._sender.send(written.frames, addresses[written.allowed])
+        if self._sender.unseen:
+            self._meter.touched(addresses[written.allowed], numbers[written.allowed])
+        self._sent += len(written.frames)
+        if attempt > MOST_ATTEMPTS:
+            self._checks.asked(hosts[written.allowed], time.monotonic())
         if len(written.frames) < len(hosts):
             self._meter.unsent(len(hosts) - len(written.frames))
         for host, port in zip(hosts[~written.allowed], ports[~written.allowed], strict=True):
@@ -141,16 +250,19 @@ class SynRun:
             self._ledger.refuse(key, self._meter.refusal(key[0], Ask("tcp", key[1])))
         self._hear()
 
-    async def wait_for_answers(self, seconds: float) -> None:
-        """Wait until every probe is answered, or the last one's time is over."""
+    async def _answered(self, waiting: Callable[[], int], seconds: float) -> None:
+        """Wait until nothing is waited for any more, or for so long. Raises Halted."""
         try:
             async with asyncio.timeout(seconds):
-                while (self._ledger.states[self._rows] == PortState.OPEN).any():
+                while waiting():
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
             pass
-        await self._settle()
+
+    def _left(self) -> int:
+        """How many ports have no state yet."""
+        return int(np.count_nonzero(self._ledger.states[self._rows] == PortState.OPEN))
 
     async def _settle(self) -> None:
         """Pay for the resets that the kernel sent to what answered with SYN/ACK."""
@@ -163,20 +275,39 @@ class SynRun:
             self._note(answers_of(rows, self.version, self._secret, self._first_port))
 
     def _note(self, answers: Answers) -> None:
-        """Take answers to probes of ours into the ledger."""
+        """Take answers to probes and checks of ours."""
         if not len(answers.addresses):
             return
         place = np.minimum(np.searchsorted(self._addresses, answers.addresses, sorter=self._sorted), len(self._sorted) - 1)
         hosts = self._sorted[place]
         columns = np.minimum(np.searchsorted(self._ports, answers.ports), len(self._ports) - 1)
         known = (self._addresses[hosts] == answers.addresses) & (self._ports[columns] == answers.ports) & (answers.attempts <= BLOCK)
-        for opened, state in ((True, PortState.ANSWERED), (False, PortState.CLOSED)):
-            for attempt in np.unique(answers.attempts[known & (answers.opened == opened)]):
-                these = np.flatnonzero(known & (answers.opened == opened) & (answers.attempts == attempt))
-                pairs = np.unique(np.stack([self._rows[hosts[these]], columns[these].astype(np.uint32)]), axis=1)
-                fresh = self._ledger.note_all(pairs[0], pairs[1], state, min(int(attempt), len(self._ledger.answers_by_attempt)))
-                self._owed += fresh if opened else 0
+        for attempt in np.unique(answers.attempts[known]):
+            these = known & (answers.attempts == attempt)
+            if attempt > MOST_ATTEMPTS:
+                self._checks.heard(hosts[these], int(attempt) - MOST_ATTEMPTS - 1, time.monotonic())
+                self._owed += int(np.count_nonzero(these & answers.opened))
+                continue
+            for opened in (True, False):
+                chosen = np.flatnonzero(these & (answers.opened == opened))
+                self._take(hosts[chosen], columns[chosen], opened, int(attempt))
         self._news.set()
+
+    def _take(self, hosts: NDArray[np.int64], columns: NDArray[np.int64], opened: bool, attempt: int) -> None:
+        """Note answers of one kind at one attempt; see whether a host answers on everything."""
+        if not len(hosts):
+            return
+        pairs = np.unique(np.stack([hosts, columns]), axis=1)
+        state = PortState.ANSWERED if opened else PortState.CLOSED
+        fresh = self._ledger.note_all(self._rows[pairs[0]], pairs[1].astype(np.uint32), state, attempt)
+        hosts, columns = pairs[0][fresh], pairs[1][fresh]
+        self._checks.answered(hosts.astype(np.uint32), columns.astype(np.uint32))
+        if opened:
+            self._owed += len(hosts)
+            self._opened += np.bincount(hosts, minlength=len(self._opened))
+            for host in deceptive(self._opened, self._asked, self._settings.quarantine_ports):
+                self._ledger.quarantine(int(self._rows[host]), f"answered on {self._opened[host]} of the first {self._asked} ports")
+                self._opened[host] = 0
 
     def _hear_routers(self) -> None:
         """Read what routers said of our probes, a bounded number of packets a call."""
@@ -190,25 +321,12 @@ class SynRun:
                 continue
             (address, port), our_port, sequence, state = told
             attempt = our_port - self._first_port + 1
-            row = self._row_of.get(address)
-            if row is None or port not in self._ledger.ports or not 1 <= attempt <= BLOCK:
+            if not self._ledger.has((address, port)) or not 1 <= attempt <= MOST_ATTEMPTS:
                 continue
-            words = words_of(column_of([_number(address)], self.version))
+            words = words_of(column_of_texts((address,), self.version))
             if sequence == cookies(self._secret, words, np.array([port], dtype=np.uint64), np.uint64(attempt))[0]:
-                self._ledger.note((address, port), state, min(attempt, len(self._ledger.answers_by_attempt)))
+                self._ledger.note((address, port), state, attempt)
                 self._news.set()
-
-
-def _number(address: str) -> int:
-    return int(ipaddress.ip_address(address))
-
-
-def unreachables_socket(version: int) -> socket.socket:
-    """A packet socket on all interfaces, from the IP header on, filtered to ICMP unreachables."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
-    sock.setblocking(False)
-    attach(sock, "icmp6 and ip6[40] = 1" if version == 6 else "icmp[0] = 3", 2048)
-    return sock
 
 
 def refused_by_kernel() -> str | None:
@@ -219,33 +337,3 @@ def refused_by_kernel() -> str | None:
     except (OSError, ImportError) as error:
         return str(error)
     return None
-
-
-Answer = tuple[Key, int, int, PortState]
-
-
-def read_unreachable(data: bytes, version: int, own: str) -> Answer | None:
-    """(Port that was probed, our port, its sequence number, state) of an ICMP unreachable (RFC 792; RFC 4443, 3.1), or None.
-
-    It quotes at least 8 bytes of our TCP header. What our own kernel says, from the address `own`, means that a neighbour is silent.
-    """
-    protocol, sender, _, start = ip_header(data, version)
-    if protocol not in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6) or len(data) < start + 8:
-        return None
-    quoted, _, target, inner = ip_header(data[start + 8 :], version)
-    inner += start + 8
-    if quoted != socket.IPPROTO_TCP or len(data) < inner + 8 or sender == own:
-        return None  # a message of our own kernel says that a neighbour is silent to ARP or ND, not that a router knows no way
-    our_port, port, sequence = struct.unpack_from("!HHI", data, inner)
-    port_unreachable = data[start + 1] == (4 if version == 6 else 3)
-    return (target, port), our_port, sequence, PortState.CLOSED if port_unreachable else PortState.UNREACHABLE
-
-
-def ip_header(data: bytes, version: int) -> tuple[int, str, str, int]:
-    """(Protocol, source, destination, where the payload starts) of an IP packet; protocol -1 if it is none. No extension headers."""
-    size = 40 if version == 6 else 20
-    if len(data) < size or data[0] >> 4 != version:
-        return -1, "", "", 0
-    if version == 6:
-        return data[6], socket.inet_ntop(socket.AF_INET6, data[8:24]), socket.inet_ntop(socket.AF_INET6, data[24:40]), size
-    return data[9], socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20]), (data[0] & 15) * 4

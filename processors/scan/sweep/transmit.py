@@ -1,6 +1,7 @@
 """Sends rows of bytes with as few system calls as can be: sendmmsg(2) through ctypes, a thousand packets a call.
 
-The packets begin at the IP header; the kernel routes them and finds the neighbour.
+Two ways out that every Linux has: a raw IP socket, whose rows begin at the IP header, and which leaves routes and neighbours to the
+kernel; and a packet socket, whose rows begin at the Ethernet header, and which passes by the machine's own firewall.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import errno
 import os
 import select
 import socket
-from typing import Any, Final
+import struct
+import time
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +24,9 @@ from processors.scan.sweep.frames import Frames
 AT_ONCE: Final = 1024
 SEND_BUFFER: Final = 8 << 20
 FULL_WAIT_MS: Final = 10
+PATIENCE: Final = 5.0  # seconds without a packet that leaves, after which the way out counts as broken
+SOL_PACKET: Final = 263
+BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.EINTR, errno.EBUSY})
 IOVEC = np.dtype([("base", np.uint64), ("length", np.uint64)])
 # struct mmsghdr of 64-bit Linux: a msghdr of 56 bytes, and the number of bytes that were sent
 MMSGHDR = np.dtype(
@@ -31,66 +37,127 @@ MMSGHDR = np.dtype(
         "itemsize": 64,
     }
 )
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
-class RawSender:
-    """The way out for the rows that a `SynWriter` wrote. Needs CAP_NET_RAW."""
+class Sender(Protocol):
+    """A way out for rows that a writer wrote. `ethernet`: the rows begin at the Ethernet header, else at the IP header.
 
-    def __init__(self, version: int) -> None:
-        self._version = version
-        self._socket = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    `unseen`: a capture on this machine does not see what leaves.
+    """
+
+    name: str
+    ethernet: bool
+    unseen: bool
+
+    def send(self, frames: Frames, addresses: Addresses) -> int:
+        """Send all rows, waiting where the way out is full; none is left waiting. Returns how many left; raises OSError."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+class _Messages:
+    """The vectors of sendmmsg(2), and the socket that they go to."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._vectors = np.zeros(AT_ONCE, dtype=IOVEC)
         self._headers = np.zeros(AT_ONCE, dtype=MMSGHDR)
         self._headers["vector"] = self._vectors.ctypes.data + IOVEC.itemsize * np.arange(AT_ONCE, dtype=np.uint64)
         self._headers["vector_length"] = 1
 
+    def send(self, part: Frames, names: NDArray[Any] | None) -> int:
+        """Send up to `AT_ONCE` rows, each to its name (struct sockaddr) if there are any."""
+        count, width = part.shape
+        self._vectors["base"][:count] = part.ctypes.data + width * np.arange(count, dtype=np.uint64)
+        self._vectors["length"][:count] = width
+        if names is not None:
+            self._headers["name"][:count] = names.ctypes.data + names.strides[0] * np.arange(count, dtype=np.uint64)
+            self._headers["name_length"][:count] = names.strides[0]
+        done, moved = 0, time.monotonic()
+        while done < count:
+            where = self._headers.ctypes.data + MMSGHDR.itemsize * done
+            sent = libc.sendmmsg(self.socket.fileno(), ctypes.c_void_p(where), count - done, 0)
+            if sent > 0:
+                done, moved = done + sent, time.monotonic()
+                continue
+            give_up_if_stuck(moved)
+            select.select([], [self.socket], [], FULL_WAIT_MS / 1000)
+        return done
+
+
+def give_up_if_stuck(moved: float) -> None:
+    """After a call that failed: raise OSError unless the way out is only full, and was not so for long."""
+    number = ctypes.get_errno()
+    if number not in BUSY or time.monotonic() - moved > PATIENCE:
+        raise OSError(number, os.strerror(number))
+
+
+class RawSender:
+    """A raw IP socket: the kernel finds route and neighbour. The one way to this machine's own addresses. Needs CAP_NET_RAW."""
+
+    name, ethernet, unseen = "raw", False, False
+
+    def __init__(self, version: int) -> None:
+        self._version = version
+        family = socket.AF_INET6 if version == 6 else socket.AF_INET
+        self._out = _Messages(socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW))
+
     def send(self, frames: Frames, addresses: Addresses) -> int:
         """Send all rows, waiting where the way out is full. Returns how many the kernel took; raises OSError for what it refuses."""
         frames = np.ascontiguousarray(frames)
-        width, taken = frames.shape[1], 0
-        for start in range(0, len(frames), AT_ONCE):
-            part = frames[start : start + AT_ONCE]
-            names = self._names(addresses[start : start + AT_ONCE])
-            self._vectors["base"][: len(part)] = part.ctypes.data + width * np.arange(len(part), dtype=np.uint64)
-            self._vectors["length"][: len(part)] = width
-            self._headers["name"][: len(part)] = names.ctypes.data + names.strides[0] * np.arange(len(part), dtype=np.uint64)
-            self._headers["name_length"][: len(part)] = names.strides[0]
-            taken += self._send_part(len(part))
-        return taken
-
-    def _send_part(self, count: int) -> int:
-        """Send the first headers, from the first on that is not sent yet."""
-        done = 0
-        while done < count:
-            where = self._headers.ctypes.data + MMSGHDR.itemsize * done
-            sent = _libc.sendmmsg(self._socket.fileno(), ctypes.c_void_p(where), count - done, 0)
-            if sent > 0:
-                done += sent
-                continue
-            number = ctypes.get_errno()
-            if number not in (errno.EAGAIN, errno.ENOBUFS, errno.EINTR):
-                raise OSError(number, os.strerror(number))
-            select.select([], [self._socket], [], FULL_WAIT_MS / 1000)
-        return done
+        parts = (slice(start, start + AT_ONCE) for start in range(0, len(frames), AT_ONCE))
+        return sum(self._out.send(frames[part], self._names(addresses[part])) for part in parts)
 
     def close(self) -> None:
         """Give the socket back."""
-        self._socket.close()
+        self._out.socket.close()
 
     def _names(self, addresses: Addresses) -> NDArray[Any]:
         """sockaddr_in, or sockaddr_in6, of each destination; the port stays 0."""
         if self._version == 4:
             names = np.zeros(len(addresses), dtype=[("family", np.uint16), ("port", np.uint16), ("address", ">u4"), ("zero", "S8")])
             names["family"] = socket.AF_INET
-            names["address"] = addresses
-            return names
-        names = np.zeros(
-            len(addresses),
-            dtype=[("family", np.uint16), ("port", np.uint16), ("flow", np.uint32), ("address", "V16"), ("scope", np.uint32)],
-        )
-        names["family"] = socket.AF_INET6
-        names["address"] = np.frombuffer(addresses.tobytes(), dtype="V16")
+        else:
+            names = np.zeros(
+                len(addresses),
+                dtype=[("family", np.uint16), ("port", np.uint16), ("flow", np.uint32), ("address", "S16"), ("scope", np.uint32)],
+            )
+            names["family"] = socket.AF_INET6
+        names["address"] = addresses
         return names
+
+
+class PacketSender:
+    """A packet socket on one interface (packet(7)), by its queue, so that a capture on this machine sees the frames. Needs CAP_NET_RAW."""
+
+    name, ethernet, unseen = "sendmmsg", True, False
+
+    def __init__(self, interface: int) -> None:
+        self._out = _Messages(packet_socket())
+        bind_to(self._out.socket, interface)
+
+    def send(self, frames: Frames, addresses: Addresses) -> int:
+        """Send all rows, waiting where the way out is full. Returns how many the kernel took; raises OSError for what it refuses."""
+        frames = np.ascontiguousarray(frames)
+        return sum(self._out.send(frames[start : start + AT_ONCE], None) for start in range(0, len(frames), AT_ONCE))
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._out.socket.close()
+
+
+def packet_socket() -> socket.socket:
+    """A packet socket for frames that are whole, which hears nothing."""
+    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+
+
+def bind_to(sock: socket.socket, interface: int, protocol: int = 0) -> None:
+    """Bind a packet socket to an interface by its number, 0 for all (struct sockaddr_ll); Python's own bind wants a name."""
+    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(protocol), interface, 0, 0, 0, b"")
+    if libc.bind(sock.fileno(), address, len(address)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

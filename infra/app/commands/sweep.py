@@ -1,0 +1,262 @@
+"""`driftline sweep`: the scanner alone, as one command without a broker. A signed grant in a file says what may leave.
+
+It is over in seconds, so its start counts: what is not needed before the first packet is imported after it, or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from infra.core.errors import BadInput, MissingPrerequisite, Refused
+from infra.core.settings import ScannerSettings, Settings, load_settings
+from infra.core.trust import load_signers
+from processors.scan.local_sweep import Part, common, joined, parts, size, spans_of, sweep_parts
+from processors.scan.scope.floors import load_floors
+from processors.scan.scope.local import STOPPED, LocalGate
+from processors.scan.scope.mask import compile_mask
+from processors.scan.sweep.ledger import Ledger, PortState
+from processors.scan.sweep.recall import estimate
+from schemas.events.base import PortRange
+from schemas.events.grants import Grant
+from schemas.events.targets import Cause, WorkUnit
+from schemas.ids import Network, subnet_of
+from schemas.portset import expand, holds, parse_ports
+from schemas.scope import GrantBook, KnownGrant, standing
+from schemas.targeting import HostName, Span, parse_target, too_many
+
+app = typer.Typer()
+MOST_ADDRESSES = 1 << 24
+STATES = ("open", "closed", "silent", "unreachable", "not_probed")
+
+
+@app.command()
+def sweep(
+    targets: list[str] = typer.Argument(..., help="Addresses, CIDRs, ranges a-b; IPv6 up to a /120."),  # noqa: B008
+    ports: str = typer.Option(..., "--ports", "-p", help="TCP ports, e.g. 22,80,8000-8100."),
+    grant: Path = typer.Option(..., "--grant", "-g", help="The signed grant, as 'driftline grant show ID --json' prints it."),  # noqa: B008
+    rate: int = typer.Option(None, "--rate", min=1, help="Most packets a second in all; default: what the grant allows."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON lines: one a host with an open port, then one of the whole."),
+) -> None:
+    """Find open TCP ports within a signed grant, without a broker. Exit code 4 if the grant does not cover what is asked for."""
+    settings = load_settings()
+    book, entry, frozen = read_grant(grant, settings)
+    zone = zone_of(entry, settings)
+    wanted, excluded = covered(targets, ports, book, entry, zone)
+    if common(wanted, map(_whole, frozen)):
+        raise Refused("Somebody froze a part of these networks.", "See 'driftline freeze --show'.")
+    most = entry.grant.intensity.packets_per_second
+    if rate is not None and rate > most:
+        raise Refused(f"The grant allows {most} packets a second, not {rate}.", f"Ask for at most --rate {most}.")
+    gate = LocalGate(book, entry.grant.grant_id, zone, rate or most)
+    # The scanner's own ceiling is for a scanner that nobody watches; here the grant and the person say how fast.
+    scanner = settings.scanner.model_copy(update={"packets_per_second": rate or most})
+    unit = unit_of(entry, zone, wanted)
+    told = Told(as_json, excluded)
+    gc.freeze()
+    gc.enable()
+    asyncio.run(_run(parts(wanted, expand(parse_ports(ports))), gate, unit, scanner, told))
+    told.end(gate)
+
+
+def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, tuple[Network, ...]]:
+    """The grant in a file, the book that believes it, and what is frozen.
+
+    What this machine's scanner ever heard counts as well: a grant that was revoked since is no grant, other grants' exclusions hold,
+    and what it knows as frozen is. Raises BadInput for a file that holds no grant, Refused for one that is not believed here.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        document.pop("standing", None)  # `grant show` adds what it thinks of it
+        grant = Grant.model_validate(document)
+    except OSError as error:
+        raise BadInput(f"The grant {path} can't be read: {error.strerror}.") from None
+    except (ValueError, AttributeError):
+        raise BadInput(f"{path} holds no grant.", "Write one with 'driftline grant show ID --json > FILE'.") from None
+    floors = load_floors(settings.data_dir / f"scanner-{settings.slot}" / "floors.json")
+    book = GrantBook(load_signers(settings), dict(floors.revisions), required=settings.scope.signers_required)
+    for known in floors.grants.values():
+        book.learn(known)
+    problem = book.learn(grant)
+    if problem is not None:
+        raise Refused(f"The grant in {path} is not believed here: {problem}.", "See the signers that this machine trusts.")
+    return book, book.known[grant.grant_id], floors.frozen
+
+
+def zone_of(entry: KnownGrant, settings: Settings) -> str:
+    """The scanner's own zone. Raises Refused if the grant does not count there now."""
+    problem = standing(entry, settings.scanner.zone, datetime.now(UTC))
+    if problem is not None:
+        raise Refused(f"Nothing may be probed: {problem}.", "See 'driftline grant list'.")
+    return settings.scanner.zone
+
+
+def covered(targets: Iterable[str], ports: str, book: GrantBook, entry: KnownGrant, zone: str) -> tuple[list[Span], int]:
+    """The addresses to probe, and how many an exclusion takes away. Raises BadInput, and Refused for what is outside the grant."""
+    asked = joined(_span(text) for text in targets)
+    if size(common(asked, map(_whole, entry.networks))) < size(asked):
+        raise Refused(
+            f"Grant {entry.grant.grant_id} does not cover all of these addresses.", f"It allows {', '.join(entry.grant.networks)}."
+        )
+    _check_ports(_ports(ports), entry)
+    wanted = common(asked, spans_of(compile_mask(book, zone, entry.grant.grant_id, datetime.now(UTC))))
+    if not wanted:
+        raise Refused("Every one of these addresses is excluded by a grant of the zone.", "See 'driftline grant list'.")
+    return wanted, size(asked) - size(wanted)
+
+
+def _whole(network: Network) -> Span:
+    return Span(network.version, int(network.network_address), int(network.broadcast_address))
+
+
+def _span(text: str) -> Span:
+    try:
+        span = parse_target(text)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    if isinstance(span, HostName):
+        raise BadInput(f"'{span.text}' is a name.", "Give its address: a sweep does not resolve names.")
+    problem = too_many(span, MOST_ADDRESSES)
+    if problem is not None:
+        raise BadInput(f"'{text}' {problem}.")
+    return span
+
+
+def _ports(text: str) -> tuple[PortRange, ...]:
+    try:
+        return parse_ports(text)
+    except ValueError as error:
+        raise BadInput(str(error), "Write ports as 22,80-90.") from None
+
+
+def _check_ports(asked: tuple[PortRange, ...], entry: KnownGrant) -> None:
+    out = next((port for port in expand(asked) if not holds(entry.grant.tcp_ports, port)), None)
+    if out is not None:
+        raise Refused(f"TCP port {out} is not among the ports of grant {entry.grant.grant_id}.", "Leave it out, or have it granted.")
+
+
+def unit_of(entry: KnownGrant, zone: str, wanted: list[Span]) -> WorkUnit:
+    """The unit that the engine's packets are counted for. It names no addresses: the gate's mask says what may leave."""
+    intensity = entry.grant.intensity
+    now = datetime.now(UTC)
+    subnet = subnet_of(Part((wanted[0]._replace(last=wanted[0].first),), ()).addresses()[0])
+    return WorkUnit(
+        unit_id="sweep",
+        run_id="sweep",
+        zone=zone,
+        subnet=subnet,
+        addresses=(),
+        probes=(),
+        grant_id=entry.grant.grant_id,
+        grant_revision=entry.grant.revision,
+        packets_per_second=intensity.packets_per_second,
+        per_host_per_second=intensity.per_host_per_second,
+        cause=Cause.PUSHED,
+        planned_at=now,
+        expires_at=entry.grant.expires_at,
+    )
+
+
+async def _run(wanted: Iterable[Part], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings, told: Told) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _stop, gate)
+    try:
+        async for ledger in sweep_parts(wanted, gate, unit, settings):
+            told.add(ledger)
+    except PermissionError:
+        raise MissingPrerequisite("A SYN sweep needs raw sockets, and this process may open none.", "Run it as root.") from None
+
+
+def _stop(gate: LocalGate) -> None:
+    gate.stopping = True
+
+
+@dataclass(slots=True)
+class Told:
+    """Prints what was found, part by part, and in the end the whole."""
+
+    as_json: bool
+    excluded: int
+    begun: float = field(default_factory=time.monotonic)
+    hosts: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    answers: list[int] = field(default_factory=list)
+    checked: int = 0
+    lost: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
+
+    def add(self, ledger: Ledger) -> None:
+        """Print the hosts of one part that have an open port."""
+        states = ledger.states
+        masks = {
+            "open": states == PortState.ANSWERED,
+            "closed": states == PortState.CLOSED,
+            "silent": states == PortState.SILENT,
+            "unreachable": states == PortState.UNREACHABLE,
+            "not_probed": (states == PortState.OPEN) | (states == PortState.REFUSED),
+        }
+        by_host = {name: mask.sum(axis=1) for name, mask in masks.items()}
+        for name, found in by_host.items():
+            self.counts[name] += int(found.sum())
+        self.answers = [sum(pair) for pair in zip_longest(self.answers, ledger.answers_by_attempt, fillvalue=0)]
+        self.checked, self.lost = self.checked + ledger.checked, self.lost + ledger.lost
+        self.quarantined |= ledger.quarantined
+        rows = np.flatnonzero(by_host["open"])
+        self.hosts += len(rows)
+        lines = []
+        columns = [by_host[name][rows].tolist() for name in STATES[1:]]
+        for row, *rest in zip(rows.tolist(), *columns, strict=True):
+            found = [ledger.ports[column] for column in np.flatnonzero(masks["open"][row]).tolist()]
+            lines.append(self._line(ledger.addresses[row], found, rest))
+        sys.stdout.write("".join(lines))
+
+    def _line(self, address: str, found: list[int], rest: list[int]) -> str:
+        if self.as_json:
+            fields = ", ".join(f'"{name}": {count}' for name, count in zip(STATES[1:], rest, strict=True))
+            return f'{{"address": "{address}", "open": {found}, {fields}}}\n'
+        others = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in zip(STATES[1:], rest, strict=True) if count)
+        return f"{address:<39} {','.join(map(str, found)):<40} {others}\n"
+
+    def end(self, gate: LocalGate) -> None:
+        """Print the whole. Raises Refused if the grant ended it, KeyboardInterrupt if the person did."""
+        seconds = time.monotonic() - self.begun
+        recall = estimate(self.answers or [0], self.checked, self.lost, self.counts["open"])
+        stopped = gate.halt() if self.counts["not_probed"] else None
+        summary = {
+            "hosts": self.hosts,
+            **self.counts,
+            "excluded_addresses": self.excluded,
+            "packets": gate.packets,
+            "seconds": round(seconds, 3),
+            "recall": round(recall.recall, 6),
+            "recall_low": round(recall.low, 6),
+            "recall_high": round(recall.high, 6),
+            "loss": round(recall.loss, 6),
+            "quarantined": self.quarantined,
+            "stopped": stopped or "",
+        }
+        if self.as_json:
+            sys.stdout.write(json.dumps({"summary": summary}) + "\n")
+        else:
+            sys.stdout.write(
+                f"{self.counts['open']} open ports on {self.hosts} hosts; {gate.packets} packets in {seconds:.2f} s; "
+                f"estimated recall {100 * recall.recall:.2f} % ({100 * recall.low:.2f} to {100 * recall.high:.2f} %)\n"
+            )
+            for address, reason in self.quarantined.items():
+                sys.stdout.write(f"{address} is not believed: {reason}\n")
+        sys.stdout.flush()
+        if stopped == STOPPED:
+            raise KeyboardInterrupt
+        if stopped:
+            raise Refused(f"The sweep was stopped: {stopped}.", "What was found until then is above.")

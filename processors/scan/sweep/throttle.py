@@ -1,0 +1,70 @@
+"""When a sweep goes slower than its budget allows: when going fast makes it find less. Pure.
+
+Losses among checks (ports that had answered, asked again), or answers that the kernel had no room for, halve the rate. Where half the
+rate does not lose clearly less, it is not the rate that loses: then the sweep goes on at full speed, and more attempts have to do.
+Without losses the rate grows back. So it is the additive-increase, multiplicative-decrease of Chiu and Jain (1989) with an exit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processors.scan.scope.pacing import Bucket, bucket, filled, spend, wait, with_limit
+
+BAD_LOSS = 0.02
+LEAST_LOST = 2
+CLEARLY_LESS = 0.7
+GROWTH = 1.25
+LEAST_RATE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """The rate that is kept (packets a second; None: the budget's own), and the losses that are put up with as none of the rate's doing."""
+
+    rate: float | None = None
+    before: float | None = None
+    tolerated: float = BAD_LOSS
+
+    def after(self, checked: int, lost: int, drops: int, going: float) -> Throttle:
+        """The throttle after a round of checks and so many dropped answers, at a rate of `going` packets a second."""
+        if drops:
+            return Throttle(max(LEAST_RATE, going / 2), None, self.tolerated)
+        if not checked:
+            return self
+        loss = lost / checked
+        if lost < LEAST_LOST or loss <= self.tolerated:
+            return Throttle(self.rate and self.rate * GROWTH, None, self.tolerated)
+        if self.before is not None and loss > CLEARLY_LESS * self.before:
+            return Throttle(None, None, 2 * max(loss, self.before))
+        return Throttle(max(LEAST_RATE, going / 2), loss, self.tolerated)
+
+
+class Reins:
+    """A throttle at work: how many packets may leave now, beside what the budgets allow. Times are seconds of any steady clock."""
+
+    def __init__(self) -> None:
+        self.throttle = Throttle()
+        self._bucket: Bucket | None = None
+        self._judged: tuple[float, int] | None = None
+
+    def pause(self, now: float) -> float:
+        """Seconds until a packet may leave."""
+        return wait(self._bucket, now, 1) if self._bucket else 0.0
+
+    def most(self, ready: int, now: float) -> int:
+        """How many of those that are ready may leave at once; their tokens are taken."""
+        if self._bucket is None:
+            return ready
+        count = max(1, min(ready, int(filled(self._bucket, now).tokens)))
+        self._bucket = spend(self._bucket, now, count)
+        return count
+
+    def judge(self, checked: int, lost: int, drops: int, sent: int, now: float) -> None:
+        """Go on faster or slower after what a check showed; `sent` is the number of packets so far."""
+        before, packets = self._judged or (now, sent)
+        self._judged = now, sent
+        going = (sent - packets) / max(now - before, 1e-3)
+        self.throttle = self.throttle.after(checked, lost, drops, going)
+        rate = self.throttle.rate
+        self._bucket = None if rate is None else with_limit(self._bucket, rate, now) if self._bucket else bucket(rate, now)

@@ -1,0 +1,1 @@
+"""What left this machine for the units in work: seen by a tap, counted in accounts, told on `touches`."""
