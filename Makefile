@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long dev check format lab-down clean bench-latency bench-identify bench-sweep
+.PHONY: help demo test test-long dev check format lab-down clean bench-latency bench-identify bench-grab bench-sweep
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -43,6 +43,9 @@ bench-latency: dev ## time from a target event to its finding row (ARGS="--event
 
 bench-identify: dev ## banners a second that the table of rules identifies, and its slowest hostile banner
 	@$(BIN)/python -m bench.identify $(ARGS)
+
+bench-grab: dev ## services a second that the scanner's own grabbers look into, without nmap
+	@$(BIN)/python -m bench.grab $(ARGS)
 
 bench-sweep: dev ## the sweep against masscan, zmap, nmap, rustscan, hping3; then its own word, by capture (ARGS="--only race --rounds 5")
 	@$(BIN)/python -m bench.sweep $(ARGS)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 PARTS = 11
 PREFIX = "cpe:2.3:"
 PLACE = re.compile(r"\{(\w[\w.]*)\}")
+PARTIAL = re.compile(r"(?:(?<=[^:{])|(?=\{[\w.]+\}[^:]))\{(\w[\w.]*)\}")  # a place with other text beside it
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")  # 6.2: these stand in a formatted string as they are
 QUOTED = frozenset("!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~")  # 5.3.2: these do behind a backslash
-COLON = re.compile(r"(?<!\\):")
+VALUE = re.compile(r"(?:\\.|[^\\:])+")
 MOST = 64  # characters of a value
 
 
@@ -25,14 +26,19 @@ def quoted(value: str) -> str:
 
 
 def filled(template: str, groups: Mapping[str, str]) -> str:
-    """A formatted string from its template: `{name}` gives way to the group's value, an empty one to `*`."""
+    """A formatted string from its template: `{name}` gives way to the group's value, an empty one to `*`.
+
+    '' where an empty group is only a part of a value (`idrac{m}_firmware`): half a name would name another product.
+    """
+    if any(not groups.get(place[1], "").strip() for place in PARTIAL.finditer(template)):
+        return ""
     return PLACE.sub(lambda place: quoted(groups.get(place[1], "")), template)
 
 
 def components(name: str) -> tuple[str, ...]:
     """The eleven values of a formatted string, still quoted. Raises ValueError for what is none."""
-    values = tuple(COLON.split(name.removeprefix(PREFIX)))
-    if not name.startswith(PREFIX) or len(values) != PARTS or values[0] not in ("a", "o", "h") or not all(values):
+    values = tuple(VALUE.findall(name.removeprefix(PREFIX)))
+    if name != PREFIX + ":".join(values) or len(values) != PARTS or values[0] not in ("a", "o", "h"):
         raise ValueError(f"{name!r} is no CPE 2.3 name")
     return values
 

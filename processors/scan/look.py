@@ -11,7 +11,9 @@ from typing import TypeVar
 import structlog
 
 from infra.core.settings import ScannerSettings
+from processors.scan.deception import looks_deceptive, looks_mute
 from processors.scan.meter import Meter
+from processors.scan.open_files import raised_open_files, socket_bound
 from processors.scan.probe import Host, HostProbe, Probe, Service, ServiceProbe
 from processors.scan.probing.evidence import Evidence, merge, observation
 from processors.scan.probing.fitting import MOST_NAMES, fitted
@@ -23,9 +25,9 @@ from schemas.events.observations import Hop, HostObservation
 from schemas.events.targets import WorkUnit
 from schemas.ids import content_id
 
-HOSTS_AT_ONCE = 16
-PORTS_AT_ONCE = 4
 PROBE_SECONDS = 120.0  # the waits for the budget included
+
+TALKATIVE = {"banner", "http", "tls"}  # without these, that a port says nothing says nothing
 
 Found = TypeVar("Found")
 log = structlog.get_logger()
@@ -42,18 +44,29 @@ class Look:
     now: Callable[[], datetime]
     meter: Meter
     done: dict[str, HostObservation] = field(default_factory=dict)
+    deceptive: dict[str, str] = field(default_factory=dict)
 
     async def at_all(self, answered: Mapping[str, Sequence[int]], probes: Sequence[Probe]) -> None:
         """Look at these ports of these hosts. Raises Halted."""
-        await share_out(answered.items(), lambda item: self.at_host(item[0], item[1], probes), min(HOSTS_AT_ONCE, len(answered)))
+        sockets = socket_bound(raised_open_files(), self.settings.parallel_units)
+        hosts = min(self.settings.hosts_at_once, max(1, sockets // self.settings.ports_at_once), len(answered))
+        await share_out(answered.items(), lambda item: self.at_host(item[0], item[1], probes), hosts)
 
     async def at_host(self, address: str, ports: Sequence[int], probes: Sequence[Probe]) -> None:
-        """Run the service probes on each port, then the host probes, and keep the observation. Raises Halted."""
+        """Run the service probes on each port, then the host probes, and keep the observation. Raises Halted.
+
+        A host that shows the same face on many ports, or none, gets no more packets, and nothing is told of it but why.
+        """
+        asked_enough = {probe.traits.name for probe in probes} >= TALKATIVE
         names = tuple(sorted(pinned.name for pinned in self.unit.names if pinned.address == address))
         known: dict[int, Evidence] = {}
         path: tuple[Hop, ...] | None = None
+        deception: str | None = None
 
         async def at_port(port: int) -> None:
+            nonlocal deception
+            if deception:
+                return
             evidence = Evidence()
             for probe in probes:
                 if isinstance(probe, ServiceProbe):
@@ -61,8 +74,15 @@ class Look:
                     found = await self.ask(probe, address, port, probe.look(service))
                     evidence = merge(evidence, found, probe.traits.name) if found else evidence
             known[port] = evidence
+            deception = deception or looks_deceptive({seen: one.banner for seen, one in known.items()})
+            if asked_enough:
+                deception = deception or looks_mute(len(known), sum(one != Evidence() for one in known.values()))
 
-        await share_out(ports, at_port, min(PORTS_AT_ONCE, len(ports)))
+        await share_out(ports, at_port, min(self.settings.ports_at_once, len(ports)))
+        if deception:
+            log.warning("host_looks_deceptive", address=address, reason=deception, looked_at=len(known), answered=len(ports))
+            self.deceptive[address] = deception
+            return
         for probe in probes:
             if isinstance(probe, HostProbe):
                 told = await self.ask(

@@ -96,6 +96,8 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
     except TimeoutError:
         stopped = f"it took longer than {surroundings.limit_seconds:.0f} s"
     look.hear(udp.heard)
+    for address, reason in look.deceptive.items():
+        ledger.quarantine(address, reason)
     refused = len(ledger.refused) + len(udp.ledger.refused)
     log.info("unit_done", unit=unit.unit_id, engine=engine, packets=meter.sent, refused=refused, stopped=stopped)
     results = []

@@ -44,6 +44,13 @@ def test_names_as_the_standard_writes_them(groups: dict[str, str], name: str, ur
     assert (filled(TEMPLATE, groups), as_uri(filled(TEMPLATE, groups))) == (name, uri)
 
 
+def test_a_name_with_a_hole_is_no_name() -> None:
+    template = "cpe:2.3:o:dell:idrac{m}_firmware:{v}:*:*:*:*:*:*:*"
+    assert filled(template, {"m": "9"}) == "cpe:2.3:o:dell:idrac9_firmware:*:*:*:*:*:*:*:*"
+    assert filled(template, {"m": "", "v": "4.0"}) == filled(template, {}) == ""
+    assert filled("cpe:2.3:o:m:windows_{y}:*:*:*:*:*:*:*:*", {}) == ""
+
+
 def test_older_names_are_read_and_what_is_no_name_is_refused() -> None:
     assert from_uri("cpe:/o:freebsd:freebsd:-") == "cpe:2.3:o:freebsd:freebsd:-:*:*:*:*:*:*:*"
     assert from_uri("cpe:/a:haxx:curl:8.1~2") == r"cpe:2.3:a:haxx:curl:8.1\~2:*:*:*:*:*:*:*"

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.core.settings import ScannerSettings
-from processors.scan.sweep.attempts import MOST_ATTEMPTS, deceptive, worth_another
 from processors.scan.sweep.checks import CANARIES, LEAST, MOST, Checks
 from processors.scan.sweep.ledger import Ledger
 from processors.scan.sweep.throttle import BAD_LOSS, LEAST_RATE, Reins, Throttle
+from processors.scan.sweep.verdicts import MOST_ATTEMPTS, deceptive, worth_another
 
 
 def column(numbers: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:

@@ -131,10 +131,12 @@ def test_nmap_output_that_is_cut_off_is_nothing(xml: str) -> None:
 
 
 def test_nmap_is_asked_only_where_it_may_know_more() -> None:
-    assert is_open_question(Evidence())
-    assert is_open_question(Evidence(service="smtp", product="Postfix"))
-    assert not is_open_question(Evidence(service="smtp", product="Exim", version="4.96"))
-    assert not is_open_question(Evidence(service="redis", product="Redis"))
+    assert is_open_question(79, Evidence())
+    assert is_open_question(25, Evidence(service="smtp", product="Postfix"))
+    assert not is_open_question(25, Evidence(service="smtp", product="Exim", version="4.96"))
+    assert not is_open_question(6379, Evidence(service="redis", product="Redis"))
+    assert not is_open_question(21, Evidence(service="ftp", banner="220 bftpd 6.1 at 198.18.0.9 ready."))  # the table of rules names it
+    assert is_open_question(21, Evidence(service="ftp", banner="220 ready"))
 
 
 def test_the_first_word_stays_and_a_version_needs_its_product() -> None:

@@ -6,7 +6,8 @@ import errno
 
 import pytest
 
-from processors.scan.sweep.connect import LocalTrouble, socket_bound, state_of
+from processors.scan.open_files import socket_bound
+from processors.scan.sweep.connect import LocalTrouble, state_of
 from processors.scan.sweep.ledger import Ledger, PortState
 from schemas.events.base import PortRange
 
@@ -74,5 +75,6 @@ def test_local_trouble_says_nothing_of_the_port() -> None:
 
 def test_all_units_together_stay_within_the_open_files() -> None:
     assert socket_bound(1024, 16) * 16 <= 1024 - 256
-    assert socket_bound(1 << 20, 16) == 256
+    assert socket_bound(1 << 20, 16) == 625
+    assert socket_bound(1 << 20, 1) == 10_000
     assert socket_bound(256, 16) == 8

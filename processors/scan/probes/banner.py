@@ -1,7 +1,11 @@
-"""Reads what the server says first; if it stays silent, says a line of HTTP, to which most text protocols answer something telling."""
+"""Reads what the server says first; if it stays silent, says a line of HTTP, to which most text protocols answer something telling.
+
+Where HTTP usually listens it says its line at once: waiting for a greeting there takes a second a port for nothing.
+"""
 
 from __future__ import annotations
 
+from processors.enrich.table import built_in_table
 from processors.scan.probe import Service, ServiceProbe, Traits
 from processors.scan.probing.evidence import Evidence
 from processors.scan.probing.greetings import read_greeting
@@ -18,11 +22,16 @@ class Banner(ServiceProbe):
     async def look(self, service: Service) -> Evidence | None:
         """The greeting, or the answer to the nudge."""
         async with service.open() as wire:
-            data = await wire.read(seconds=GREETING_SECONDS)
+            data = b"" if waits_for_a_question(service.port) else await wire.read(seconds=GREETING_SECONDS)
             if not data:
                 await wire.send(NUDGE)
                 data = await wire.read(until=b"\n", seconds=GREETING_SECONDS)
         return read_greeting(data) if data else None
+
+
+def waits_for_a_question(port: int) -> bool:
+    """Whether what usually listens there is silent until it is asked. Who greets all the same is heard as well, nudged or not."""
+    return "http" in built_in_table().of_port(port)
 
 
 PROBE = Banner()

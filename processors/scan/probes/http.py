@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import re
 
+from processors.enrich.texts import title_in
 from processors.scan.probe import Service, ServiceProbe, Traits
 from processors.scan.probes.tls import context
 from processors.scan.probing.evidence import Evidence, clean
@@ -68,12 +68,11 @@ def read_answer(data: bytes, *, secure: bool) -> Evidence | None:
     for line in lines:
         name, _, value = line.partition(b":")
         headers.setdefault(clean(name).lower(), CHANGING.sub("nonce", clean(value)))
-    title = re.search(rb"<title[^>]*>(.*?)</title", body, re.IGNORECASE | re.DOTALL)
     server = SERVER.match(headers.get("server", ""))
     named = {key: clean(value) for key, value in (server.groupdict() if server else {}).items() if value}
     facts = HttpFacts(
         status=int(found[1]),
-        title=clean(html.unescape(clean(title[1], 4096))) if title else "",
+        title=clean(title_in(body)),
         server=headers.get("server", ""),
         location=headers.get("location", ""),
         headers={name: headers[name] for name in sorted(KEPT_HEADERS & headers.keys())},

@@ -1,4 +1,6 @@
-"""nmap's service detection, for the ports whose product or version is still unknown. python-nmap reads the result.
+"""nmap's service detection, for the ports whose product or version neither our probes nor the table of rules know.
+
+python-nmap reads the result.
 
 The arguments are fixed here; only a validated address and answered ports are added. `--unprivileged` keeps nmap to plain connects:
 no raw packet, no ARP of its own.
@@ -12,8 +14,9 @@ from typing import Any
 
 import structlog
 
+from processors.enrich.fingerprints import built_in
 from processors.scan.probe import Host, HostEvidence, HostProbe, Traits
-from processors.scan.probing.evidence import Evidence
+from processors.scan.probing.evidence import Evidence, observation
 from schemas.scope import Ask
 
 VERSION_INTENSITY = 5
@@ -35,7 +38,7 @@ class Nmap(HostProbe):
 
     async def look(self, host: Host) -> HostEvidence | None:
         """What nmap recognised."""
-        ports = sorted(port for port, known in host.known.items() if is_open_question(known))
+        ports = sorted(port for port, known in host.known.items() if is_open_question(port, known))
         if not ports:
             return None
         xml = await host.run(
@@ -44,9 +47,10 @@ class Nmap(HostProbe):
         return HostEvidence(services=await asyncio.to_thread(read_xml, xml)) if xml else None
 
 
-def is_open_question(known: Evidence) -> bool:
-    """Whether nmap may learn more: it takes 10 s or so for a service that does not greet."""
-    return not known.product or (not known.version and known.service not in READ_TO_THE_END)
+def is_open_question(port: int, known: Evidence) -> bool:
+    """Whether nmap may learn more: it takes 10 s or so for a service that does not greet. What the table of rules names is known."""
+    seen = built_in().identify(observation(port, known))
+    return not seen.product or (not seen.version and seen.service not in READ_TO_THE_END)
 
 
 def arguments(address: str, ports: list[int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import warnings
 from functools import cache
@@ -13,6 +14,7 @@ from schemas.events.observations import Certificate, TlsFacts
 
 OUTDATED = (("TLSv1", ssl.TLSVersion.TLSv1), ("TLSv1.1", ssl.TLSVersion.TLSv1_1))
 SPEAKS_FIRST = ("ssh", "ftp", "smtp", "pop3", "imap", "vnc", "mysql", "telnet", "redis")
+SERVED_IN_CLEAR = re.compile(r"HTTP/1\.[01] (?:2\d\d|401|403|404)\b")  # a TLS port answers clear text with 400, a redirect or silence
 
 
 @cache
@@ -35,8 +37,8 @@ class Tls(ServiceProbe):
     traits = Traits(name="tls", cost=8, yields=("tls",))
 
     async def look(self, service: Service) -> Evidence | None:
-        """Facts of the handshake; nothing where the server greeted in clear text."""
-        if service.known.service in SPEAKS_FIRST:
+        """Facts of the handshake; nothing where the server spoke in clear text as it should."""
+        if service.known.service in SPEAKS_FIRST or SERVED_IN_CLEAR.match(service.known.banner):
             return None
         async with service.open(context()) as wire:
             session = wire.tls

@@ -1,38 +1,117 @@
-"""When a sweep asks again what did not answer, and when it stops asking a host that answers on everything. Pure."""
+"""Connection attempts under way: thousands of sockets behind one epoll, each given up after the same time.
+
+A task, a timer and a future for each socket would take some 10 KB; here an attempt is a socket and an entry in a table.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import asyncio
+import errno
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
 
-from infra.core.settings import ScannerSettings
-from processors.scan.sweep.ledger import Ledger
-from processors.scan.sweep.order import Indices
-from processors.scan.sweep.recall import estimate
+from processors.scan.sweep.ledger import Key
 
-MOST_ATTEMPTS = 8
-TARGET = 0.998
-LEAST_SAMPLES = 20
-LONGER, GRACE = 3.0, 10.0
-"""Further attempts begin only within so many times the first one's time, or so many seconds: a unit has its own limit."""
-MOSTLY = 0.5
-
-
-def worth_another(ledger: Ledger, attempt: int, settings: ScannerSettings, spent: float, first: float) -> bool:
-    """Whether an attempt (from 1) is to be followed by another, after so many seconds in all and for the first.
-
-    The attempts of the settings are made in any case; further ones as long as answers show that too much is lost still.
-    """
-    if attempt < settings.attempts:
-        return True
-    recall = estimate(ledger.answers_by_attempt, ledger.checked, ledger.lost)
-    lossy = recall.samples >= LEAST_SAMPLES and recall.recall < TARGET
-    return lossy and attempt < MOST_ATTEMPTS and spent <= max(GRACE, LONGER * first)
+TURN = 0.01  # seconds between two looks at what is late
+MOST_EVENTS = 512
 
 
-def deceptive(opened: NDArray[np.int64], asked: int, least: int) -> Indices:
-    """Which hosts answer on everything: on at least so many ports, and on most of those that each was asked for so far.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended: connected, with an error (an errno), or `late`. `to_itself`: the kernel connected the socket to itself."""
 
-    Ports are asked in a keyed order, so a real host would have to have most of its ports open.
-    """
-    return np.flatnonzero((opened >= least) & (opened >= MOSTLY * asked)).astype(np.uint32)
+    key: Key
+    error: int = 0
+    late: bool = False
+    to_itself: bool = False
+
+
+class Attempts:
+    """At most `most` attempts of `seconds` each. `note` is told how each ended, in the event loop. Leaving the block closes all sockets."""
+
+    def __init__(self, seconds: float, most: int, note: Callable[[Ended], None]) -> None:
+        self._seconds, self._note = seconds, note
+        self._loop = asyncio.get_running_loop()
+        self._epoll = select.epoll()
+        self._open: dict[int, tuple[socket.socket, Key]] = {}
+        self._due: deque[tuple[float, int, socket.socket]] = deque()
+        self._room = asyncio.Semaphore(most)
+        self._none = asyncio.Event()
+        self._none.set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Attempts:
+        """Begin to watch."""
+        self._loop.add_reader(self._epoll.fileno(), self._look)
+        self._timer = self._loop.call_later(TURN, self._give_up)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        for sock, _ in self._open.values():
+            sock.close()
+        self._open.clear()
+
+    async def room(self) -> None:
+        """Wait until another attempt may begin, and hold its place: `begin` uses it, `leave` gives it back."""
+        await self._room.acquire()
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._room.release()
+
+    async def all_ended(self) -> None:
+        """Wait until no attempt is under way."""
+        await self._none.wait()
+
+    def begin(self, key: Key, sock: socket.socket) -> None:
+        """Connect in the place that is held: one SYN leaves. The socket is ours from now on."""
+        number = sock.connect_ex(key)
+        if number != errno.EINPROGRESS:
+            self._end(sock, key, number)
+            return
+        handle = sock.fileno()
+        self._open[handle] = sock, key
+        self._none.clear()
+        self._due.append((self._loop.time() + self._seconds, handle, sock))
+        self._epoll.register(handle, select.EPOLLOUT | select.EPOLLONESHOT)
+
+    def _look(self) -> None:
+        for handle, _ in self._epoll.poll(0, MOST_EVENTS):
+            sock, key = self._open.pop(handle)
+            self._end(sock, key, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _give_up(self) -> None:
+        """End what is late. An ICMP error that came meanwhile is kept by the kernel as a soft error, which only this call shows."""
+        now = self._loop.time()
+        while self._due and self._due[0][0] <= now:
+            _, handle, sock = self._due.popleft()
+            found = self._open.get(handle)
+            if found is not None and found[0] is sock:
+                del self._open[handle]
+                self._end(sock, found[1], sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), late=True)
+        self._timer = self._loop.call_later(TURN, self._give_up)
+
+    def _end(self, sock: socket.socket, key: Key, number: int, *, late: bool = False) -> None:
+        with sock:
+            ended = Ended(key, number, late, not number and not late and is_to_itself(sock))
+        self._note(ended)
+        self._room.release()
+        if not self._open:
+            self._none.set()
+
+
+def is_to_itself(sock: socket.socket) -> bool:
+    """Whether a connected socket is its own other end. One that was reset already has no other end."""
+    try:
+        return bool(sock.getsockname()[:2] == sock.getpeername()[:2])
+    except OSError:
+        return False

@@ -5,24 +5,23 @@ An attempt is exactly one SYN: it is given up before the kernel would repeat it 
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
-import resource
 import socket
 import struct
 
 from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
+from processors.scan.open_files import raised_open_files, socket_bound
 from processors.scan.scope.gate import OutOfScope
+from processors.scan.sweep.attempts import Attempts, Ended
 from processors.scan.sweep.ledger import Key, Ledger, PortState
 from processors.scan.sweep.routes import family_of, on_link
 from processors.scan.workers import share_out
 from schemas.scope import Ask
 
 ONE_SYN_SECONDS = 0.95
-MOST_SOCKETS = 256
-SPARE_FILES = 256
+ASKING = 256  # probes that wait for their budgets at once: a slow host keeps no other waiting
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EPROTO}
 
@@ -34,55 +33,81 @@ class LocalTrouble(Exception):
 async def sweep_connect(ledger: Ledger, meter: Meter, settings: ScannerSettings) -> None:
     """Probe every open key of the ledger. Raises Halted; the ledger then holds what was finished."""
     seconds = min(settings.connect_timeout, ONE_SYN_SECONDS)
-    workers = socket_bound(resource.getrlimit(resource.RLIMIT_NOFILE)[0], settings.parallel_units)
+    most = socket_bound(raised_open_files(), settings.parallel_units)
     pending: list[Key] = list(ledger.open_keys())
     for attempt in range(1, settings.attempts + 1):
-        waiting: list[Key] = []
-
-        async def probe(key: Key, attempt: int = attempt, waiting: list[Key] = waiting) -> None:
-            ask = Ask("tcp", key[1])
-            try:
-                await meter.admit(key[0], ask)
-                state = await connect(key, seconds)
-            except (OutOfScope, LocalTrouble) as trouble:
-                ledger.refuse(key, str(trouble))
-                return
-            if state is PortState.SILENT:
-                waiting.append(key)
-                return
-            ledger.note(key, state, attempt)
-            if state is PortState.ANSWERED:
-                await meter.settle(key[0], ask, 2)
-
-        await share_out(pending, probe, min(workers, len(pending)))
-        pending = waiting
+        pending = await _attempt(pending, attempt, ledger, meter, seconds, most)
     ledger.silence(pending)
 
 
-def socket_bound(open_files: int, parallel_units: int) -> int:
-    """How many sockets one unit may have open, so that all units together stay within the process's open files."""
-    return max(8, min(MOST_SOCKETS, (open_files - SPARE_FILES) // parallel_units))
+async def _attempt(keys: list[Key], attempt: int, ledger: Ledger, meter: Meter, seconds: float, most: int) -> list[Key]:
+    """One SYN to each key; returns those that stayed silent. Answers are noted as they come, and paid for afterwards."""
+    silent: list[Key] = []
+    owed: list[Key] = []
+
+    def note(ended: Ended) -> None:
+        try:
+            state = state_after(ended)
+        except LocalTrouble as trouble:
+            ledger.refuse(ended.key, str(trouble))
+            return
+        if state is PortState.SILENT:
+            silent.append(ended.key)
+            return
+        ledger.note(ended.key, state, attempt)
+        if state is PortState.ANSWERED:
+            owed.append(ended.key)
+
+    async def probe(key: Key) -> None:
+        await attempts.room()
+        while owed:
+            address, port = owed.pop()
+            await meter.settle(address, Ask("tcp", port), 2)
+        try:
+            await meter.admit(key[0], Ask("tcp", key[1]))
+            sock = open_socket(key)
+        except (OutOfScope, LocalTrouble) as trouble:
+            attempts.leave()
+            ledger.refuse(key, str(trouble))
+            return
+        attempts.begin(key, sock)
+
+    async with Attempts(seconds, most, note) as attempts:
+        await share_out(keys, probe, min(ASKING, most, len(keys)))
+        await attempts.all_ended()
+        for address, port in owed:
+            await meter.settle(address, Ask("tcp", port), 2)
+    return silent
 
 
 async def connect(key: Key, seconds: float) -> PortState:
-    """One SYN to a port. The connection is reset at once, so that no socket lingers on either side. Raises LocalTrouble."""
+    """One SYN to one port, and what came of it. Raises LocalTrouble."""
+    ended: list[Ended] = []
+    async with Attempts(seconds, 1, ended.append) as attempts:
+        await attempts.room()
+        attempts.begin(key, open_socket(key))
+        await attempts.all_ended()
+    return state_after(ended[0])
+
+
+def open_socket(key: Key) -> socket.socket:
+    """A socket for one attempt. It resets when it is closed, so that none lingers on either side. Raises LocalTrouble."""
     try:
         sock = socket.socket(family_of(key[0]), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
         raise LocalTrouble(f"no socket: {error.strerror}") from None
-    with sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        try:
-            async with asyncio.timeout(seconds):
-                await asyncio.get_running_loop().sock_connect(sock, key)
-            # On loopback the kernel may pick the port itself as the source and connect the socket to itself.
-            return PortState.CLOSED if sock.getsockname()[:2] == sock.getpeername()[:2] else PortState.ANSWERED
-        except TimeoutError:
-            # An ICMP error that came while the kernel held the socket is kept as a soft error, which only this call shows.
-            soft = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            return state_of(OSError(soft, os.strerror(soft)), key[0]) if soft else PortState.SILENT
-        except OSError as error:
-            return state_of(error, key[0])
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    return sock
+
+
+def state_after(ended: Ended) -> PortState:
+    """What an attempt says of its port. Raises LocalTrouble."""
+    if ended.error:
+        return state_of(OSError(ended.error, os.strerror(ended.error)), ended.key[0])
+    if ended.late:
+        return PortState.SILENT
+    # On loopback the kernel may pick the port itself as the source and connect the socket to itself.
+    return PortState.CLOSED if ended.to_itself else PortState.ANSWERED
 
 
 def state_of(error: OSError, address: str) -> PortState:

@@ -73,10 +73,10 @@ class Ledger:
         states[states == PortState.OPEN] = state
         self.states[rows] = states
 
-    def quarantine(self, row: int, reason: str) -> None:
+    def quarantine(self, address: str, reason: str) -> None:
         """Take a host out, whose answers can't be believed: nothing is said of its ports, and no more is sent there."""
-        self.states[row] = PortState.REFUSED
-        self.quarantined[self.addresses[row]] = reason
+        self.states[self._row[address]] = PortState.REFUSED
+        self.quarantined[address] = reason
 
     def note_all(self, rows: Indices, columns: Indices, state: PortState, attempt: int) -> Flags:
         """Record the same of many ports, each named once, by their places in `addresses` and `ports`. Returns of which it is news."""

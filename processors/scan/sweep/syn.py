@@ -21,7 +21,6 @@ from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
 from processors.scan.scope.mask import Addresses, column_of_texts
 from processors.scan.sweep.answers import Answers, answers_of
-from processors.scan.sweep.attempts import MOST_ATTEMPTS, deceptive, worth_another
 from processors.scan.sweep.backends import WayOut, way_out
 from processors.scan.sweep.checks import NUMBERS, Checks, Watch
 from processors.scan.sweep.cookies import cookies
@@ -35,6 +34,7 @@ from processors.scan.sweep.routers import read_unreachable, unreachables_socket
 from processors.scan.sweep.routes import Route, routes_of
 from processors.scan.sweep.throttle import Reins
 from processors.scan.sweep.transmit import RawSender
+from processors.scan.sweep.verdicts import MOST_ATTEMPTS, deceptive, worth_another
 from schemas.scope import Ask
 
 FIRST_SOURCE_PORT = 61_000  # above Linux's default ephemeral range, so that no socket of the kernel has it
@@ -320,7 +320,8 @@ class SynRun:
             self._owed += len(hosts)
             self._opened += np.bincount(hosts, minlength=len(self._opened))
             for host in deceptive(self._opened, self._asked, self._settings.quarantine_ports):
-                self._ledger.quarantine(int(self._rows[host]), f"answered on {self._opened[host]} of the first {self._asked} ports")
+                address = self._ledger.addresses[self._rows[host]]
+                self._ledger.quarantine(address, f"answered on {self._opened[host]} of the first {self._asked} ports")
                 self._opened[host] = 0
 
     def _hear_routers(self) -> None:
