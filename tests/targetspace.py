@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -133,17 +134,18 @@ def scanner(bench: Bench, slot: int, engine: str, **settings: object) -> Iterato
         process.wait(30)
 
 
-def told(bench: Bench) -> dict[tuple[str, str, int], int]:
-    """Packets by destination, kind and port, as the records on `touches` add up."""
-    found: dict[tuple[str, str, int], int] = {}
+def told(bench: Bench, agent: str) -> Counter[tuple[str, str, int]]:
+    """Packets of an agent by destination, kind and port, as the records on `touches` add up."""
+    found: Counter[tuple[str, str, int]] = Counter()
     for record in bench.events("touches"):
         assert isinstance(record, Touches)
+        if record.agent_id != agent:
+            continue
         assert record.exact
         for one in record.touches:
             assert one.every_port
             ports = expand(one.ports) or (0,)
             for number in range(int(ip_address(one.first)), int(ip_address(one.last)) + 1):
                 for port in ports:
-                    key = str(ip_address(number)), one.kind.value, port
-                    found[key] = found.get(key, 0) + one.packets // len(ports)
+                    found[str(ip_address(number)), one.kind.value, port] += one.packets // len(ports)
     return found
