@@ -13,7 +13,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -42,18 +42,25 @@ AD_PROTOCOL, AD_PACKET_TYPE = 0xFFFFF000, 0xFFFFF004  # SKF_AD_OFF and what the 
 Code = tuple[int, int, int, int]
 DROP: Final[Code] = (RET, 0, 0, 0)
 KEEP: Final[Code] = (RET, 0, 0, SEEN)
+LEAVES: Final[list[Code]] = [(LD_B, 0, 0, AD_PACKET_TYPE), (JEQ, 1, 0, OUTGOING), DROP, (LD_H, 0, 0, AD_PROTOCOL)]
+"""Drops what does not leave; the protocol is loaded then."""
+DISCOVERY: Final[list[Code]] = [(LD_B, 0, 0, 6), (JEQ, 0, 4, 58), (LD_B, 0, 0, 40), (JGE, 0, 2, 133), (JGT, 1, 0, 137), DROP]
+MOST_NAMED: Final = 64
 
 
-def program(subnets: Iterable[str]) -> list[Code]:
-    """The filter (linux/filter.h: code, jt, jf, k) for what leaves for these subnets, /24 or /64. Neighbour discovery is left out."""
+def program(subnets: Collection[str]) -> list[Code]:
+    """The filter (linux/filter.h: code, jt, jf, k) for what leaves for these subnets, /24 or /64. Neighbour discovery is left out.
+
+    For many subnets it passes all that leaves: to write it anew for each unit of a fast sweep costs more than to read a little too much.
+    """
+    if len(subnets) > MOST_NAMED:
+        return [*LEAVES, (JEQ, 0, 1, ETH_P_IP), KEEP, (JEQ, 1, 0, ETH_P_IPV6), DROP, *DISCOVERY, KEEP]
     networks = [ipaddress.ip_network(one) for one in subnets]
     four = [code for one in networks if one.version == 4 for code in ((JEQ, 0, 1, int(one.network_address)), KEEP)]
     six = [code for one in networks if one.version == 6 for code in _subnet6(int(one.network_address))]
     ipv4: list[Code] = [(LD_W, 0, 0, 16), (AND, 0, 0, 0xFFFFFF00), *four, DROP]
-    is_discovery: list[Code] = [(LD_B, 0, 0, 6), (JEQ, 0, 4, 58), (LD_B, 0, 0, 40), (JGE, 0, 2, 133), (JGT, 1, 0, 137), DROP]
-    ipv6: list[Code] = [(JEQ, 1, 0, ETH_P_IPV6), DROP, *is_discovery, *six, DROP]
-    leaves: list[Code] = [(LD_B, 0, 0, AD_PACKET_TYPE), (JEQ, 1, 0, OUTGOING), DROP]
-    return [*leaves, (LD_H, 0, 0, AD_PROTOCOL), (JEQ, 1, 0, ETH_P_IP), (JA, 0, 0, len(ipv4)), *ipv4, *ipv6]
+    ipv6: list[Code] = [(JEQ, 1, 0, ETH_P_IPV6), DROP, *DISCOVERY, *six, DROP]
+    return [*LEAVES, (JEQ, 1, 0, ETH_P_IP), (JA, 0, 0, len(ipv4)), *ipv4, *ipv6]
 
 
 def _subnet6(network: int) -> tuple[Code, ...]:
@@ -64,8 +71,9 @@ def _subnet6(network: int) -> tuple[Code, ...]:
 class Tap:
     """Packets that leave for these subnets, from now on, on all interfaces of the namespace. Needs CAP_NET_RAW; raises OSError without."""
 
-    def __init__(self, subnets: Iterable[str]) -> None:
+    def __init__(self, subnets: Collection[str]) -> None:
         self._next = 0
+        self._watched: frozenset[str] | None = frozenset()
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         try:
             self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
@@ -79,8 +87,12 @@ class Tap:
             raise
         self._bytes = np.frombuffer(self._map, dtype=np.uint8)
 
-    def watch(self, subnets: Iterable[str]) -> None:
-        """Let these subnets count from now on, and no others."""
+    def watch(self, subnets: Collection[str]) -> None:
+        """Let these subnets count from now on, and no others (where they are many: all)."""
+        watched = frozenset(subnets) if len(subnets) <= MOST_NAMED else None
+        if watched == self._watched:
+            return
+        self._watched = watched
         codes = b"".join(struct.pack("HBBI", *code) for code in program(subnets))
         text = ctypes.create_string_buffer(codes, len(codes))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(codes) // 8, ctypes.addressof(text)))

@@ -39,7 +39,7 @@ log = structlog.get_logger()
 LINGER = 65.0
 FLUSH_SECONDS = 1.0
 GATHER_SECONDS = 0.03  # from the first packet to reading the ring, which holds some 60,000
-MOST_OPEN = 700  # units, those that linger included: what the filter has room for
+MOST_OPEN = 1000  # units, those that linger included
 MOST_ENTRIES = 2000  # of one record
 KINDS = {"tcp": PacketKind.TCP, "udp": PacketKind.UDP, "icmp": PacketKind.ICMP}
 
@@ -243,7 +243,7 @@ class Witness:
             self._tap = None
 
     def _forget_some(self) -> None:
-        """Where more are open than the filter has room for, what ended first is told and forgotten first."""
+        """Where too many are open, those that ended first are told and forgotten."""
         ended = sorted((one for traces in self._traces.values() for one in traces if one.ended_at is not None), key=_ended)
         count = sum(map(len, self._traces.values()))
         for trace in ended[: max(0, count - MOST_OPEN)]:
