@@ -50,7 +50,7 @@ def counted(account: Account, tap: Tap) -> dict[tuple[str, int], int]:
     for packets in tap.read():
         if (packets.addresses.dtype.kind == "u") == (account.version == 4):
             account.add(packets)
-    for one in account.take(interface_to):
+    for one in account.told(account.take(), interface_to):
         for port in [span.first for span in one.ports] or [0]:
             found[one.kind.value, port] = found.get((one.kind.value, port), 0) + one.packets // max(1, len(one.ports))
     return found

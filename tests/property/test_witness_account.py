@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
@@ -60,6 +61,10 @@ def spelt_out(touches: tuple[Touch, ...]) -> Counted:
     return found
 
 
+def told(account: Account, route_to: Callable[[str], int]) -> tuple[Touch, ...]:
+    return account.told(account.take(), route_to)
+
+
 def never(_: str) -> int:
     raise AssertionError("one interface needs no route")
 
@@ -75,8 +80,8 @@ def test_what_is_told_is_what_was_added(hosts: tuple[str, ...], parts: list[list
             assert mine == (place < len(hosts))
             if mine:
                 expected[hosts[place], row[1], row[2]] += 1
-    assert spelt_out(account.take(never)) == expected
-    assert account.take(never) == ()
+    assert spelt_out(told(account, never)) == expected
+    assert told(account, never) == ()
 
 
 @given(ROWS.filter(bool))
@@ -84,7 +89,7 @@ def test_times_enclose_all_packets(rows: list[Row]) -> None:
     account = Account(HOSTS4)
     ours = account.add(packets(rows, HOSTS4))
     times = [row[4] for row, mine in zip(rows, ours, strict=True) if mine]
-    touches = account.take(never)
+    touches = told(account, never)
     if times:
         low, high = (datetime.fromtimestamp(one, UTC).replace(microsecond=0) for one in (min(times), max(times)))
         assert min(one.first_at for one in touches).replace(microsecond=0) == low
@@ -96,7 +101,7 @@ def test_a_subnet_that_got_the_same_is_one_entry() -> None:
     account = Account(hosts)
     addresses = np.repeat(column_of((int(ip_address(one)) for one in hosts), 4), 1000)
     account.sent(addresses, np.tile(np.arange(1, 1001, dtype=np.uint16), 256), PacketKind.TCP, 5.0)
-    (one,) = account.take(never)
+    (one,) = told(account, never)
     assert (one.first, one.last, one.packets, [(span.first, span.last) for span in one.ports]) == (hosts[0], hosts[-1], 1000, [(1, 1000)])
 
 
@@ -106,7 +111,7 @@ def test_too_many_ports_in_no_order_are_told_as_a_span_with_the_right_sum(ports:
     account = Account(("198.18.1.1",))
     column = np.array(sorted(ports), dtype=np.uint16)
     account.sent(np.full(len(column), int(ip_address("198.18.1.1")), dtype=np.uint32), column, PacketKind.TCP, 5.0)
-    touches = account.take(never)
+    touches = told(account, never)
     assert sum(one.packets for one in touches) == len(ports)
     assert len(touches) == 1
     low, high = touches[0].ports[0].first, touches[0].ports[-1].last
@@ -119,7 +124,7 @@ def test_a_packet_seen_on_a_vlan_and_on_the_card_below_counts_once() -> None:
     rows: list[Row] = [(0, PacketKind.TCP, 80, interface, 1.0) for interface in (vlan, card)]
     rows += [(1, PacketKind.TCP, 80, card, 1.0), (0, PacketKind.TCP, 80, TOLD, 1.0)]
     account.add(packets(rows, HOSTS4))
-    assert spelt_out(account.take(lambda _: vlan)) == {(HOSTS4[0], PacketKind.TCP, 80): 2, (HOSTS4[1], PacketKind.TCP, 80): 1}
+    assert spelt_out(told(account, lambda _: vlan)) == {(HOSTS4[0], PacketKind.TCP, 80): 2, (HOSTS4[1], PacketKind.TCP, 80): 1}
     assert account.exact
 
 
@@ -129,7 +134,7 @@ def test_without_a_route_nothing_is_left_out_and_the_account_says_that_it_is_not
 
     account = Account(HOSTS4)
     account.add(packets([(0, PacketKind.TCP, 80, interface, 1.0) for interface in (2, 9)], HOSTS4))
-    assert sum(one.packets for one in account.take(none)) == 2
+    assert sum(one.packets for one in told(account, none)) == 2
     assert not account.exact
 
 
