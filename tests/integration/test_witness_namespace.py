@@ -1,4 +1,4 @@
-"""What a scanner tells of its packets, against a capture on the target's side: to the packet, and after kill -9 to the last second."""
+"""What a scanner tells of its packets, against a capture on the target's side: to the packet, and after kill -9 to the last two seconds."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_what_is_told_agrees_with_the_capture_to_the_packet(
     print(f"{engine}: {seen.total()} packets to {len(seen)} places, all told")
 
 
-def test_kill_9_loses_the_last_second_at_most_and_the_second_attempt_is_told_too(bench: Bench, target: TargetSpace) -> None:
+def test_kill_9_loses_the_last_two_seconds_at_most_and_the_second_attempt_is_told_too(bench: Bench, target: TargetSpace) -> None:
     work = unit(bench, ("http",), 400, rate=400)
     with scanner(bench, 0, "syn") as first:
         bench.push(work)
@@ -86,8 +86,8 @@ def test_kill_9_loses_the_last_second_at_most_and_the_second_attempt_is_told_too
     with scanner(bench, 1, "syn"):
         wait_for(bench.sweeps, 90)
     sent, known = by_place(before), told(bench, "agent-0")
-    missing, late = sent - known, sum(one.at > killed_at - 1.5 for one in before)
-    print(f"{sent.total()} packets sent, {missing.total()} of them not told, {late} in the last 1.5 s")
+    missing, late = sent - known, sum(one.at > killed_at - 2.0 for one in before)
+    print(f"{sent.total()} packets sent, {missing.total()} of them not told, {late} in the last 2 s")
     assert known <= sent
     assert missing.total() <= late
     assert known.total() > 300

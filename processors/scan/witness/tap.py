@@ -29,7 +29,7 @@ SO_ATTACH_FILTER, ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 26, 3, 0x0800, 0x86DD
 BLOCK_BYTES: Final = 1 << 19
 BLOCKS: Final = 16
 FRAME_BYTES: Final = 2048
-RETIRE_MS: Final = 50
+RETIRE_MS: Final = 100
 # offsets in struct tpacket_block_desc, struct tpacket3_hdr, and struct sockaddr_ll behind it
 STATUS, COUNT, FIRST = 8, 12, 16
 SECONDS, NANOSECONDS, NETWORK, PROTOCOL, INTERFACE = 4, 8, 26, 50, 52

@@ -1,7 +1,7 @@
 """Tells on `touches` what left this machine for the units in work, a second later, whatever becomes of the units.
 
 A thread of its own reads the tap and publishes outside any transaction: what left has left, also where an attempt is never published
-or the process is killed a moment later (what it sent in its last second is then not told).
+or the process is killed a moment later (what it sent in its last second or two is then not told).
 
 A packet belongs to the latest unit of its address. After its end a unit stays open for `LINGER` seconds, for what the kernel still
 answers: a SYN-ACK comes again up to five times in 63 s (tcp(7), tcp_synack_retries). What other programs of this machine send to the
