@@ -82,11 +82,16 @@ class Account:
         kinds, told_by = np.full(count, CODES[kind], dtype=np.uint8), np.full(count, TOLD, dtype=np.int32)
         self.add(Packets(addresses, kinds, ports, told_by, np.full(count, at)))
 
-    def take(self, route_to: RouteTo) -> tuple[Touch, ...]:
-        """What is to be told, in few entries; the account is empty then."""
-        if not self._kept:
+    def take(self) -> list[Packets]:
+        """The packets that are not told yet; the account is empty then."""
+        kept, self._kept = self._kept, []
+        return kept
+
+    def told(self, taken: list[Packets], route_to: RouteTo) -> tuple[Touch, ...]:
+        """What was taken, in few entries."""
+        if not taken:
             return ()
-        packets, self._kept = Packets.joined(self._kept), []
+        packets = Packets.joined(taken)
         hosts = np.searchsorted(self._column, packets.addresses)
         counted = self._once(hosts, packets.interfaces, route_to)
         packets = packets.only(counted)

@@ -1,7 +1,7 @@
 """Tells on `touches` what left this machine for the units in work, a second later, whatever becomes of the units.
 
 A thread of its own reads the tap and publishes outside any transaction: what left has left, also where an attempt is never published
-or the process is killed a moment later (what it sent in its last second is then not told).
+or the process is killed a moment later (what it sent in its last second or two is then not told).
 
 A packet belongs to the latest unit of its address. After its end a unit stays open for `LINGER` seconds, for what the kernel still
 answers: a SYN-ACK comes again up to five times in 63 s (tcp(7), tcp_synack_retries). What other programs of this machine send to the
@@ -31,7 +31,7 @@ from processors.scan.witness.account import Account, Packets
 from processors.scan.witness.tap import RETIRE_MS, Tap, interface_to
 from schemas.codec import Codec
 from schemas.events.targets import WorkUnit
-from schemas.events.touches import PacketKind, Touches
+from schemas.events.touches import PacketKind, Touch, Touches
 from schemas.ids import content_id, partition_of, subnet_key
 from schemas.scope import Ask
 
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 LINGER = 65.0
 FLUSH_SECONDS = 1.0
 GATHER_SECONDS = 0.03  # from the first packet to reading the ring, which holds some 60,000
-MOST_OPEN = 700  # units, those that linger included: what the filter has room for
+MOST_OPEN = 1000  # units, those that linger included
 MOST_ENTRIES = 2000  # of one record
 KINDS = {"tcp": PacketKind.TCP, "udp": PacketKind.UDP, "icmp": PacketKind.ICMP}
 
@@ -84,11 +84,13 @@ class Witness:
         self._producer = Producer(producer_config(settings, **over))
         self._begun, self._records = datetime.now(UTC).isoformat(), 0
         self._traces: dict[str, list[Trace]] = {}  # by subnet, the latest first
+        self._leaving: list[Trace] = []  # forgotten before their time, not told yet
         self._tap: Tap | None = None
         self._lock = threading.Lock()
         self._news, self._stop = threading.Event(), threading.Event()
         self._failure: Exception | None = None
         self._flush_due = 0.0
+        self._warned = False
         self._thread = threading.Thread(target=self._follow, name="witness", daemon=True)
         self._thread.start()
 
@@ -125,7 +127,8 @@ class Witness:
             else:
                 self._tap.watch(self._traces)
         except OSError as error:
-            if len(self._traces) == 1:
+            if not self._warned:
+                self._warned = True
                 log.warning("packets_counted_by_admission", reason=str(error))
             return False
         return True
@@ -136,15 +139,14 @@ class Witness:
                 self._wait()
                 with self._lock:
                     self._read()
-                    if time.monotonic() >= self._flush_due:
-                        self._flush_due = time.monotonic() + FLUSH_SECONDS
-                        self._tell()
-                        self._let_go()
+                if time.monotonic() >= self._flush_due:
+                    self._flush_due = time.monotonic() + FLUSH_SECONDS
+                    self._tell()
                 self._producer.poll(0)
             time.sleep(2 * RETIRE_MS / 1000)  # until the ring's last block is handed over
             with self._lock:
                 self._read()
-                self._tell()
+            self._tell()
         except Exception as error:  # whatever it is: the scanner must end
             log.exception("witness_failed")
             self._failure = error
@@ -183,16 +185,21 @@ class Witness:
                     break
 
     def _tell(self) -> None:
-        missed = self._tap.missed() if self._tap is not None else 0
-        if missed:
-            log.error("packets_not_counted", count=missed)
-        for traces in self._traces.values():
+        """Publish what is not told yet. Packets are summed up outside the lock: who sends must not wait for that."""
+        with self._lock:
+            missed = self._tap.missed() if self._tap is not None else 0
+            traces = [*self._leaving, *(trace for known in self._traces.values() for trace in known)]
             for trace in traces:
                 trace.account.exact &= not missed
-                self._publish(trace)
+            taken = [trace.account.take() for trace in traces]
+            self._leaving.clear()
+            self._let_go()
+        if missed:
+            log.error("packets_not_counted", count=missed)
+        for trace, packets in zip(traces, taken, strict=True):
+            self._publish(trace, trace.account.told(packets, interface_to))
 
-    def _publish(self, trace: Trace) -> None:
-        found = trace.account.take(interface_to)
+    def _publish(self, trace: Trace, found: tuple[Touch, ...]) -> None:
         unit = trace.unit
         key = subnet_key(unit.zone, unit.subnet)
         for start in range(0, len(found), MOST_ENTRIES):
@@ -232,9 +239,6 @@ class Witness:
             for subnet, traces in self._traces.items()
             if (left := [one for one in traces if one.ended_at is None or one.ended_at > over])
         }
-        if len(kept) == len(self._traces):
-            self._traces = kept
-            return
         self._traces = kept
         if kept:
             self._watch()
@@ -243,12 +247,13 @@ class Witness:
             self._tap = None
 
     def _forget_some(self) -> None:
-        """Where more are open than the filter has room for, what ended first is told and forgotten first."""
+        """Where too many are open, those that ended first are told and forgotten."""
         ended = sorted((one for traces in self._traces.values() for one in traces if one.ended_at is not None), key=_ended)
         count = sum(map(len, self._traces.values()))
-        for trace in ended[: max(0, count - MOST_OPEN)]:
+        if count > MOST_OPEN:
             self._read()
-            self._publish(trace)
+        for trace in ended[: max(0, count - MOST_OPEN)]:
+            self._leaving.append(trace)
             self._traces[trace.unit.subnet].remove(trace)
             if not self._traces[trace.unit.subnet]:
                 del self._traces[trace.unit.subnet]
