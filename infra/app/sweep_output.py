@@ -51,7 +51,7 @@ class Told:
         rows, columns = np.nonzero(masks["open"])
         ports = np.array(ledger.ports)[columns].tolist()
         places, starts = np.unique(rows, return_index=True)
-        ends = [*starts[1:].tolist(), len(ports)]
+        ends = np.append(starts, len(ports))[1:].tolist()
         rest = (by_host[name][places].tolist() for name in STATES[1:])
         line = _json_line if self.as_json else _line
         lines = [

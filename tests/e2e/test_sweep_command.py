@@ -55,6 +55,15 @@ def test_it_finds_just_what_is_open_and_says_what_it_may_have_missed(rig: Rig, h
 
 
 @pytest.mark.namespace
+def test_silence_is_told_as_silence(rig: Rig, home: Home) -> None:
+    command = [str(PROGRAM), "sweep", "198.18.1.0-9", "198.18.0.1", "-p", "80", "--grant", str(home.grant("whole")), "--json"]
+    ran, _ = rig.run(command, SECONDS, home.environment(connect_timeout=0.3))
+    assert ran.status == 0
+    told = read(ran.output).summary
+    assert (told["hosts"], told["open"], told["closed"], told["silent"]) == (0, 0, 1, 10)
+
+
+@pytest.mark.namespace
 def test_people_get_a_table_and_a_line_of_the_whole(rig: Rig, home: Home) -> None:
     ran = sweep(rig, home, home.grant("whole"))
     lines = ran.output.splitlines()
