@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.sweep_loss import loss
 from bench.sweep_own import Home
 from bench.sweep_proofs import deception, rates, scope
 from bench.sweep_race import race
@@ -23,6 +24,7 @@ from infra.core.errors import DriftlineError
 
 PARTS: dict[str, Callable[[Home, argparse.Namespace, Console], Part]] = {
     "race": race,
+    "loss": loss,
     "rates": rates,
     "deception": deception,
     "scope": scope,

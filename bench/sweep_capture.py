@@ -36,6 +36,7 @@ class Capture:
 @contextmanager
 def capturing(rig: Rig, expression: str, folder: Path) -> Iterator[Capture]:
     """Record the packets that the scanning side sends and that match (pcap-filter(7)), to the last one. Fails if the kernel dropped one."""
+    folder.mkdir(exist_ok=True)
     file, errors = folder / "capture.pcap", folder / "capture.err"
     seen = Capture()
     wanted = f"src host 198.19.0.1 and ip and (({expression}) or udp dst port {END_PORT})"

@@ -20,6 +20,8 @@ from bench.sweep_works import Work, works
 
 OURS = "driftline sweep"
 BARS = {"masscan": 1.6, "zmap": 1.25, "zmap -q": 1.25}
+WAIT = 1.0
+"""Seconds that every tool is told to wait after its last probe. Ours does where a probe is unanswered, and ends where none is."""
 WIDTH = 24
 
 
@@ -45,6 +47,7 @@ class Lap:
     false: int
     twice: int
     rate: float
+    waited: float
 
 
 def race(home: Home, chosen: argparse.Namespace, console: Console) -> Part:
@@ -105,8 +108,9 @@ def _lap(ran: Ran, runner: Runner, work: Work, log: list[tuple[float, int]]) -> 
     if runner.scale != 1.0:
         asked = set(_sample(runner))
         truth = truth & asked
-    packets, seconds = sending(log)
-    return Lap(ran, len(set(told) & truth), len(truth), len(set(told) - truth), duplicates(told), packets / seconds if seconds else 0.0)
+    packets, seconds, waited = sending(log)
+    rate = packets / seconds if seconds else 0.0
+    return Lap(ran, len(set(told) & truth), len(truth), len(set(told) - truth), duplicates(told), rate, waited)
 
 
 def _sample(runner: Runner) -> list[Place]:
@@ -130,6 +134,8 @@ def _figures(laps: Sequence[Lap], scale: float) -> dict[str, object] | None:
         "wall_s": round(statistics.median(walls), 3),
         "wall_best_s": round(min(walls), 3),
         "wall_worst_s": round(max(walls), 3),
+        "waited_s": round(statistics.median(lap.waited for lap in done), 3),
+        "wall_had_it_waited_s": round(statistics.median(lap.ran.wall * scale + max(0.0, WAIT - lap.waited) for lap in done), 3),
         "cpu_s": round(statistics.median(lap.ran.cpu * scale for lap in done), 3),
         "memory_mb": round(statistics.median(lap.ran.memory for lap in done), 1),
         "found": round(statistics.median(lap.found for lap in done)),
@@ -166,14 +172,14 @@ def _number(told: dict[str, object] | None, name: str) -> float | None:
 
 def _print(work: Work, told: dict[str, dict[str, object] | None]) -> None:
     table = Table(title=work.title, title_justify="left")
-    for name in ("", "wall s", "", "× ours", "CPU s", "MB", "found", "worst", "false", "twice", "packets/s"):
+    for name in ("", "wall s", "", "× ours", "CPU s", "MB", "found", "worst", "false", "twice", "packets/s", "waited s"):
         table.add_column(name, justify="left" if not name else "right")
     own = _number(told[OURS], "wall_s")
     longest = max((_number(one, "wall_s") or 0.0 for one in told.values()), default=0.0)
     for name, one in told.items():
         wall = _number(one, "wall_s")
         if one is None or wall is None or own is None:
-            table.add_row(name, "–" if one is None else "did not end", "", "", "", "", "", "", "", "", "")
+            table.add_row(name, "–" if one is None else "did not end", "", "", "", "", "", "", "", "", "", "")
             continue
         bar = "█" * max(1, round(WIDTH * min(1.0, wall / min(longest, 8 * own))))
         mark = " *" if one["extrapolated"] else ""
@@ -189,6 +195,7 @@ def _print(work: Work, told: dict[str, dict[str, object] | None]) -> None:
             str(one["false"]),
             str(one["duplicates"]),
             f"{one['packets_per_s']:,}",
+            f"{one['waited_s']:.2f}",
         )
     console = Console(width=150)
     console.print(table)

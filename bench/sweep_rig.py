@@ -25,7 +25,7 @@ GROUND = "198.18.0.0/16"
 # SYN cookies always: a listener that keeps a table of half-open connections would be the limit of what can be measured.
 TARGET_SETTINGS = ("net.ipv4.tcp_syncookies=2", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.target.rp_filter=0")
 Log = list[tuple[float, int]]
-"""When the count of packets that the far end received was seen to have moved: monotonic seconds and the count."""
+"""When the count of packets that the far end received was seen to have moved: monotonic seconds and the count. The last is of the end."""
 
 
 class Rig:
@@ -65,9 +65,11 @@ class Rig:
         return ["setpriv", "--pdeathsig", "KILL", "nsenter", "-t", str(self._far.pid), "-n", *argv]
 
     def run(self, argv: Sequence[str], limit: float, environment: Mapping[str, str] | None = None) -> tuple[Ran, Log]:
-        """Run a tool on the scanning side, for at most `limit` seconds; also what came over the link meanwhile."""
+        """Run a tool on the scanning side, for at most `limit` seconds; also what came over the link meanwhile, and when it ended."""
         self.log()
-        return run(self.near(*argv), limit, environment), self.log()
+        ran, ended = run(self.near(*argv), limit, environment), time.monotonic()
+        log = self.log()
+        return ran, [*log, (ended, log[-1][1])] if log else []
 
     def log(self) -> Log:
         """What came over the link since the last call."""
@@ -126,9 +128,11 @@ class Rig:
         return self._far.stdout.readline().strip()
 
 
-def sending(log: Log) -> tuple[int, float]:
-    """How many packets came, and in how many seconds from the first to the last."""
-    return (log[-1][1] - log[0][1], log[-1][0] - log[0][0]) if len(log) > 1 else (0, 0.0)
+def sending(log: Log) -> tuple[int, float, float]:
+    """How many packets came, in how many seconds from the first to the last, and how long after that the tool ended."""
+    if len(log) < 3:
+        return 0, 0.0, 0.0
+    return log[-2][1] - log[0][1], log[-2][0] - log[0][0], log[-1][0] - log[-2][0]
 
 
 def _do(*argv: str, script: str = "") -> None:

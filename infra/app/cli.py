@@ -10,7 +10,6 @@ import gc
 import importlib
 import os
 import sys
-from importlib.metadata import version
 
 import typer
 
@@ -76,6 +75,8 @@ def _group(module: str) -> typer.Typer:
 
 def _root(context: typer.Context, show_version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if show_version:
+        from importlib.metadata import version
+
         sys.stdout.write(f"driftline {version('driftline')}\n")
         raise typer.Exit
     if context.invoked_subcommand == "sweep":

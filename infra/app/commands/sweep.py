@@ -10,25 +10,20 @@ import gc
 import json
 import signal
 import sys
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
 import typer
 
+from infra.app.sweep_output import Told
 from infra.core.errors import BadInput, MissingPrerequisite, Refused
 from infra.core.settings import ScannerSettings, Settings, load_settings
 from infra.core.trust import load_signers
 from processors.scan.local_sweep import Part, common, joined, parts, size, spans_of, sweep_parts
 from processors.scan.scope.floors import load_floors
-from processors.scan.scope.local import STOPPED, LocalGate
+from processors.scan.scope.local import LocalGate
 from processors.scan.scope.mask import compile_mask
-from processors.scan.sweep.ledger import Ledger, PortState
-from processors.scan.sweep.recall import estimate
 from schemas.events.base import PortRange
 from schemas.events.grants import Grant
 from schemas.events.targets import Cause, WorkUnit
@@ -39,7 +34,7 @@ from schemas.targeting import HostName, Span, parse_target, too_many
 
 app = typer.Typer()
 MOST_ADDRESSES = 1 << 24
-STATES = ("open", "closed", "silent", "unreachable", "not_probed")
+SHOW_SECONDS = 0.2
 
 
 @app.command()
@@ -67,7 +62,8 @@ def sweep(
     told = Told(as_json, excluded)
     gc.freeze()
     gc.enable()
-    asyncio.run(_run(parts(wanted, expand(parse_ports(ports))), gate, unit, scanner, told))
+    numbers = expand(parse_ports(ports))
+    asyncio.run(_run(parts(wanted, numbers), size(wanted) * len(numbers), gate, unit, scanner, told))
     told.end(gate)
 
 
@@ -83,7 +79,7 @@ def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, t
         grant = Grant.model_validate(document)
     except OSError as error:
         raise BadInput(f"The grant {path} can't be read: {error.strerror}.") from None
-    except (ValueError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         raise BadInput(f"{path} holds no grant.", "Write one with 'driftline grant show ID --json > FILE'.") from None
     floors = load_floors(settings.data_dir / f"scanner-{settings.slot}" / "floors.json")
     book = GrantBook(load_signers(settings), dict(floors.revisions), required=settings.scope.signers_required)
@@ -169,94 +165,30 @@ def unit_of(entry: KnownGrant, zone: str, wanted: list[Span]) -> WorkUnit:
     )
 
 
-async def _run(wanted: Iterable[Part], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings, told: Told) -> None:
+async def _run(wanted: Iterable[Part], probes: int, gate: LocalGate, unit: WorkUnit, settings: ScannerSettings, told: Told) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _stop, gate)
+    shown = asyncio.create_task(_show(gate, probes)) if sys.stderr.isatty() else None
     try:
         async for ledger in sweep_parts(wanted, gate, unit, settings):
             told.add(ledger)
     except PermissionError:
         raise MissingPrerequisite("A SYN sweep needs raw sockets, and this process may open none.", "Run it as root.") from None
+    finally:
+        if shown is not None:
+            shown.cancel()
+            await asyncio.gather(shown, return_exceptions=True)
+
+
+async def _show(gate: LocalGate, probes: int) -> None:
+    """How far it is, for who watches; probes that are sent again count too."""
+    from infra.app.output import progress
+
+    with progress() as display:
+        task = display.add_task("packets", total=probes)
+        while True:
+            display.update(task, completed=gate.packets, total=max(probes, gate.packets))
+            await asyncio.sleep(SHOW_SECONDS)
 
 
 def _stop(gate: LocalGate) -> None:
     gate.stopping = True
-
-
-@dataclass(slots=True)
-class Told:
-    """Prints what was found, part by part, and in the end the whole."""
-
-    as_json: bool
-    excluded: int
-    begun: float = field(default_factory=time.monotonic)
-    hosts: int = 0
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
-    answers: list[int] = field(default_factory=list)
-    checked: int = 0
-    lost: int = 0
-    quarantined: dict[str, str] = field(default_factory=dict)
-
-    def add(self, ledger: Ledger) -> None:
-        """Print the hosts of one part that have an open port."""
-        states = ledger.states
-        masks = {
-            "open": states == PortState.ANSWERED,
-            "closed": states == PortState.CLOSED,
-            "silent": states == PortState.SILENT,
-            "unreachable": states == PortState.UNREACHABLE,
-            "not_probed": (states == PortState.OPEN) | (states == PortState.REFUSED),
-        }
-        by_host = {name: mask.sum(axis=1) for name, mask in masks.items()}
-        for name, found in by_host.items():
-            self.counts[name] += int(found.sum())
-        self.answers = [sum(pair) for pair in zip_longest(self.answers, ledger.answers_by_attempt, fillvalue=0)]
-        self.checked, self.lost = self.checked + ledger.checked, self.lost + ledger.lost
-        self.quarantined |= ledger.quarantined
-        rows = np.flatnonzero(by_host["open"])
-        self.hosts += len(rows)
-        lines = []
-        columns = [by_host[name][rows].tolist() for name in STATES[1:]]
-        for row, *rest in zip(rows.tolist(), *columns, strict=True):
-            found = [ledger.ports[column] for column in np.flatnonzero(masks["open"][row]).tolist()]
-            lines.append(self._line(ledger.addresses[row], found, rest))
-        sys.stdout.write("".join(lines))
-
-    def _line(self, address: str, found: list[int], rest: list[int]) -> str:
-        if self.as_json:
-            fields = ", ".join(f'"{name}": {count}' for name, count in zip(STATES[1:], rest, strict=True))
-            return f'{{"address": "{address}", "open": {found}, {fields}}}\n'
-        others = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in zip(STATES[1:], rest, strict=True) if count)
-        return f"{address:<39} {','.join(map(str, found)):<40} {others}\n"
-
-    def end(self, gate: LocalGate) -> None:
-        """Print the whole. Raises Refused if the grant ended it, KeyboardInterrupt if the person did."""
-        seconds = time.monotonic() - self.begun
-        recall = estimate(self.answers or [0], self.checked, self.lost, self.counts["open"])
-        stopped = gate.halt() if self.counts["not_probed"] else None
-        summary = {
-            "hosts": self.hosts,
-            **self.counts,
-            "excluded_addresses": self.excluded,
-            "packets": gate.packets,
-            "seconds": round(seconds, 3),
-            "recall": round(recall.recall, 6),
-            "recall_low": round(recall.low, 6),
-            "recall_high": round(recall.high, 6),
-            "loss": round(recall.loss, 6),
-            "quarantined": self.quarantined,
-            "stopped": stopped or "",
-        }
-        if self.as_json:
-            sys.stdout.write(json.dumps({"summary": summary}) + "\n")
-        else:
-            sys.stdout.write(
-                f"{self.counts['open']} open ports on {self.hosts} hosts; {gate.packets} packets in {seconds:.2f} s; "
-                f"estimated recall {100 * recall.recall:.2f} % ({100 * recall.low:.2f} to {100 * recall.high:.2f} %)\n"
-            )
-            for address, reason in self.quarantined.items():
-                sys.stdout.write(f"{address} is not believed: {reason}\n")
-        sys.stdout.flush()
-        if stopped == STOPPED:
-            raise KeyboardInterrupt
-        if stopped:
-            raise Refused(f"The sweep was stopped: {stopped}.", "What was found until then is above.")

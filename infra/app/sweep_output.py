@@ -1,0 +1,108 @@
+"""What `driftline sweep` prints: a line a host with an open port as each part of the sweep ends, and one of the whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+import numpy as np
+
+from infra.core.errors import Refused
+from processors.scan.scope.local import STOPPED, LocalGate
+from processors.scan.sweep.ledger import Ledger, PortState
+from processors.scan.sweep.recall import estimate
+
+STATES = ("open", "closed", "silent", "unreachable", "not_probed")
+
+
+@dataclass(slots=True)
+class Told:
+    """Prints what was found, part by part, and in the end the whole."""
+
+    as_json: bool
+    excluded: int
+    begun: float = field(default_factory=time.monotonic)
+    hosts: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    answers: list[int] = field(default_factory=list)
+    checked: int = 0
+    lost: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
+
+    def add(self, ledger: Ledger) -> None:
+        """Print the hosts of one part that have an open port."""
+        states = ledger.states
+        masks = {
+            "open": states == PortState.ANSWERED,
+            "closed": states == PortState.CLOSED,
+            "silent": states == PortState.SILENT,
+            "unreachable": states == PortState.UNREACHABLE,
+            "not_probed": (states == PortState.OPEN) | (states == PortState.REFUSED),
+        }
+        by_host = {name: mask.sum(axis=1) for name, mask in masks.items()}
+        for name, found in by_host.items():
+            self.counts[name] += int(found.sum())
+        self.answers = [sum(pair) for pair in zip_longest(self.answers, ledger.answers_by_attempt, fillvalue=0)]
+        self.checked, self.lost = self.checked + ledger.checked, self.lost + ledger.lost
+        self.quarantined |= ledger.quarantined
+        rows, columns = np.nonzero(masks["open"])
+        ports = np.array(ledger.ports)[columns].tolist()
+        places, starts = np.unique(rows, return_index=True)
+        ends = np.append(starts, len(ports))[1:].tolist()
+        rest = (by_host[name][places].tolist() for name in STATES[1:])
+        line = _json_line if self.as_json else _line
+        lines = [
+            line(ledger.addresses[place], ports[start:end], others)
+            for place, start, end, *others in zip(places.tolist(), starts.tolist(), ends, *rest, strict=True)
+        ]
+        self.hosts += len(lines)
+        sys.stdout.write("".join(lines))
+
+    def end(self, gate: LocalGate) -> None:
+        """Print the whole. Raises Refused if the grant ended it, KeyboardInterrupt if the person did."""
+        seconds = time.monotonic() - self.begun
+        recall = estimate(self.answers or [0], self.checked, self.lost, self.counts["open"])
+        stopped = gate.halt() if self.counts["not_probed"] else None
+        summary = {
+            "hosts": self.hosts,
+            **self.counts,
+            "excluded_addresses": self.excluded,
+            "packets": gate.packets,
+            "seconds": round(seconds, 3),
+            "recall": round(recall.recall, 6),
+            "recall_low": round(recall.low, 6),
+            "recall_high": round(recall.high, 6),
+            "loss": round(recall.loss, 6),
+            "quarantined": self.quarantined,
+            "stopped": stopped or "",
+        }
+        if self.as_json:
+            sys.stdout.write(json.dumps({"summary": summary}) + "\n")
+        else:
+            sys.stdout.write(
+                f"{self.counts['open']} open ports on {self.hosts} hosts; {gate.packets} packets in {seconds:.2f} s; "
+                f"estimated recall {100 * recall.recall:.2f} % ({100 * recall.low:.2f} to {100 * recall.high:.2f} %)\n"
+            )
+            for address, reason in self.quarantined.items():
+                sys.stdout.write(f"{address} is not believed: {reason}\n")
+        sys.stdout.flush()
+        if stopped == STOPPED:
+            raise KeyboardInterrupt
+        if stopped:
+            raise Refused(f"The sweep was stopped: {stopped}.", "What was found until then is above.")
+
+
+def _json_line(address: str, ports: list[int], others: list[int]) -> str:
+    closed, silent, unreachable, not_probed = others
+    return (
+        f'{{"address": "{address}", "open": {ports}, "closed": {closed}, "silent": {silent}, '
+        f'"unreachable": {unreachable}, "not_probed": {not_probed}}}\n'
+    )
+
+
+def _line(address: str, ports: list[int], others: list[int]) -> str:
+    told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in zip(STATES[1:], others, strict=True) if count)
+    return f"{address:<15} {','.join(map(str, ports)):<40} {told}\n"
