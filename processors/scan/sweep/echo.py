@@ -23,11 +23,12 @@ from processors.scan.scope.mask import Flags, Ports, column_of
 from processors.scan.sweep.cookies import siphash
 from processors.scan.sweep.frames import words_of
 from processors.scan.sweep.order import Indices, Order
-from processors.scan.sweep.rounds import send_round
+from processors.scan.sweep.rounds import Rounds
 
 ICMP6_FILTER: Final = 1
 REQUEST, REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
 MOST_A_CALL: Final = 512
+REQUESTS_AT_ONCE: Final = 128  # answers to so many fit into a socket's buffer
 
 
 async def discover_echo(addresses: Sequence[str], meter: Meter, settings: ScannerSettings) -> set[str]:
@@ -55,7 +56,7 @@ class EchoRun:
         self._answered: Flags = np.zeros(len(addresses), dtype=bool)
         self._row = {address: row for row, address in enumerate(addresses)}
         self._secret = secrets.token_bytes(16)
-        self._order = Order(len(addresses), 1, secrets.randbits(64))
+        self._rounds = Rounds(Order(len(addresses), 1, secrets.randbits(64)), len(addresses), meter, REQUESTS_AT_ONCE)
         self._cookies: dict[int, list[bytes]] = {}
         self._news = asyncio.Event()
         self._socket = stack.enter_context(echo_socket(version))
@@ -70,9 +71,7 @@ class EchoRun:
         self._cookies[attempt] = [
             one.tobytes()[:4] + other.tobytes() for one, other in zip(siphash(self._secret, words), others, strict=True)
         ]
-        await send_round(
-            self._order, len(self._texts), lambda hosts, _: ~self._answered[hosts], self._meter, lambda *at: self._send(attempt, *at)
-        )
+        await self._rounds.send(lambda hosts, _: ~self._answered[hosts], lambda *at: self._send(attempt, *at))
         try:
             async with asyncio.timeout(seconds):
                 while not self._answered.all():

@@ -1,10 +1,10 @@
-"""Sends one round of a sweep: each wanted (host, port) once, in the order of the sweep, at the pace of hosts and budgets."""
+"""Sends what is wanted of a sweep in its order: each (host, port) at its time or later, at the pace of hosts and budgets."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,50 +13,82 @@ from processors.scan.meter import Meter
 from processors.scan.scope.mask import Flags
 from processors.scan.sweep.order import Indices, Order
 from processors.scan.sweep.pace import Timetable
+from processors.scan.sweep.throttle import Reins
 
-BATCH = 4096
-AT_ONCE = 128  # answers to so many fit into a socket's buffer, whatever the machine allows
+FIRST_BATCH, LEAST_BATCH, MOST_BATCH = 256, 16, 4096
 LONGEST_SLEEP = 0.25  # between two looks at the halts
 Places = NDArray[np.int64]
+Send = Callable[[Indices, Indices], None]
+"""Sends to these hosts and ports, given by their places in the sweep, at once."""
 
 
-async def send_round(
-    order: Order, hosts: int, wanted: Callable[[Indices, Indices], Flags], meter: Meter, send: Callable[[Indices, Indices], None]
-) -> None:
-    """Call `send` with places of hosts and of ports, as many at once as may leave. Raises Halted, and what `send` raises.
+class Rounds:
+    """All attempts of one sweep: they share a timetable, so that each host's pace holds from one to the next.
 
-    `hosts` is how many the order has; `wanted` says which of some places are still to be probed, and is asked batch by batch.
+    `turn` is the number of the round that is under way. `at_once`: most packets of one call of `send`.
     """
-    timetable = Timetable(hosts, meter.per_host(), time.monotonic())
-    for some, ports, rounds, places in _batches(order, hosts, wanted):
-        due = timetable.due(rounds, places)
-        sent = 0
+
+    def __init__(self, order: Order, hosts: int, meter: Meter, at_once: int = MOST_BATCH, reins: Reins | None = None) -> None:
+        self.turn = 0
+        self._order, self._hosts, self._meter, self._at_once = order, hosts, meter, at_once
+        self._reins = reins or Reins()
+        self._timetable = Timetable(hosts, meter.per_host(), time.monotonic())
+        self._place_of = np.argsort(order.hosts)
+        self._batch = FIRST_BATCH
+
+    async def send(
+        self, wanted: Callable[[Indices, Indices], Flags], send: Send, between: Callable[[int], Awaitable[None]] | None = None
+    ) -> None:
+        """Call `send` for each host and port that is wanted, once. Raises Halted, and what `send` raises.
+
+        `wanted` is asked batch by batch, which of these places are still to be probed. A batch is what leaves in a second or so; after
+        each, `between` is called with the place in the round where it ended.
+        """
+        for hosts, ports, rounds, places in self._batches(wanted):
+            self.turn, began = int(rounds[0]), time.monotonic()
+            await self._send_when_due(hosts, ports, rounds, places, send)
+            self.turn = int(rounds[-1])
+            self._batch = max(LEAST_BATCH, min(MOST_BATCH, int(len(hosts) / max(time.monotonic() - began, 1e-6))))
+            if between is not None:
+                await between(int(places[-1]) + 1)
+        self.turn += 1
+
+    async def push_in(self, hosts: Indices, ports: Indices, place: int, send: Send) -> None:
+        """Send to some hosts in a round of their own, which is pushed in before this place of the present round. Raises as `send`."""
+        places = self._place_of[hosts]
+        rounds = self.turn + (places < place).astype(np.int64)
+        order = np.lexsort((places, rounds))
+        await self._send_when_due(hosts[order], ports[order], rounds[order], places[order], send)
+        self._timetable.skip_round()
+
+    async def _send_when_due(self, hosts: Indices, ports: Indices, rounds: Places, places: Places, send: Send) -> None:
+        due, sent = self._timetable.due(rounds, places), 0
         while sent < len(due):
             now = time.monotonic()
-            timetable.late(float(due[sent]), now)
-            due = timetable.due(rounds, places)
+            self._timetable.late(float(due[sent]), now)
+            due = self._timetable.due(rounds, places)
             ready = int(np.searchsorted(due[sent:], now, side="right"))
-            if ready == 0:
-                await asyncio.sleep(min(due[sent] - now, LONGEST_SLEEP))
-                meter.recheck_unit()
+            pause = due[sent] - now if ready == 0 else self._reins.pause(now)
+            if pause > 0:
+                await asyncio.sleep(min(pause, LONGEST_SLEEP))
+                self._meter.recheck_unit()
                 continue
-            ready = await meter.admit_some(min(ready, AT_ONCE))
-            send(some[sent : sent + ready], ports[sent : sent + ready])
-            timetable.late(float(due[sent]), time.monotonic())
+            ready = await self._meter.admit_some(self._reins.most(min(ready, self._at_once), now))
+            send(hosts[sent : sent + ready], ports[sent : sent + ready])
+            self._timetable.late(float(due[sent]), time.monotonic())
             sent += ready
-            due = timetable.due(rounds, places)
+            due = self._timetable.due(rounds, places)
             await asyncio.sleep(0)  # neither admission nor sending need wait, and answers must be read meanwhile
 
-
-def _batches(order: Order, hosts: int, wanted: Callable[[Indices, Indices], Flags]) -> Iterator[tuple[Indices, Indices, Places, Places]]:
-    """Batches of what is wanted: places of hosts and ports, the round (only those with work count) and the place in it."""
-    rank, last = -1, -1
-    for start in range(0, order.size, BATCH):
-        some, ports = order.slice(start, start + BATCH)
-        chosen = np.flatnonzero(wanted(some, ports))
-        if not len(chosen):
-            continue
-        rounds, places = np.divmod(chosen + start, hosts)
-        ranks = rank + np.cumsum(np.diff(rounds, prepend=last) != 0)
-        rank, last = int(ranks[-1]), int(rounds[-1])
-        yield some[chosen], ports[chosen], ranks, places
+    def _batches(self, wanted: Callable[[Indices, Indices], Flags]) -> Iterator[tuple[Indices, Indices, Places, Places]]:
+        """Places of hosts and ports, the round (only those with work count) and the place in it."""
+        rank, last, start = self.turn - 1, -1, 0
+        while start < self._order.size:
+            hosts, ports = self._order.slice(start, start + self._batch)
+            chosen = np.flatnonzero(wanted(hosts, ports))
+            rounds, places = np.divmod(chosen + start, self._hosts)
+            start += len(hosts)
+            if len(chosen):
+                ranks = rank + np.cumsum(np.diff(rounds, prepend=last) != 0)
+                rank, last = int(ranks[-1]), int(rounds[-1])
+                yield hosts[chosen], ports[chosen], ranks, places

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
-from processors.scan.scope.mask import Addresses, column_of_texts
+from processors.scan.scope.mask import Addresses, Flags, column_of_texts
 from processors.scan.sweep.answers import Answers, answers_of
 from processors.scan.sweep.backends import WayOut, way_out
 from processors.scan.sweep.checks import NUMBERS, Checks, Watch
@@ -28,8 +28,8 @@ from processors.scan.sweep.frames import SynWriter, words_of
 from processors.scan.sweep.ledger import Key, Ledger, PortState
 from processors.scan.sweep.neighbours import ethernet_header, neighbour_macs
 from processors.scan.sweep.order import Indices, Order
-from processors.scan.sweep.pace import Timetable
 from processors.scan.sweep.receive import Ears
+from processors.scan.sweep.rounds import Rounds
 from processors.scan.sweep.routers import read_unreachable, unreachables_socket
 from processors.scan.sweep.routes import Route, routes_of
 from processors.scan.sweep.throttle import Reins
@@ -39,13 +39,10 @@ from schemas.scope import Ask
 
 FIRST_SOURCE_PORT = 61_000  # above Linux's default ephemeral range, so that no socket of the kernel has it
 BLOCK = MOST_ATTEMPTS + NUMBERS
-FIRST_BATCH, LEAST_BATCH, BATCH = 256, 16, 4096
-LONGEST_SLEEP = 0.25  # between two looks at the halts
 CHECK_SECONDS, CHECK_ROUNDS = 1.0, 40  # between two checks at least: each costs a round
 QUIET = 0.25  # seconds between two attempts where nothing answers, so that no round trip is known
 LEAST_PATIENCE = 0.05
 WATCHED_AT_ONCE = 16
-Whole = NDArray[np.int64]
 
 
 async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings, watch: Watch | None = None) -> None:
@@ -104,23 +101,21 @@ class SynRun:
         self._ledger, self._rows, self._source, self._meter, self._settings = ledger, rows, route.source, meter, settings
         self._secret = secrets.token_bytes(16)
         self._first_port = FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(4000 // BLOCK)
-        self._order = Order(len(rows), len(ledger.ports), secrets.randbits(64))
         self._ports = np.array(ledger.ports, dtype=np.uint16)
         self._addresses = hosts.addresses
         self._sorted = np.argsort(self._addresses)
         self._macs, self._sender = hosts.macs, out.sender
         self._checks = Checks(len(rows), secrets.randbits(64))
-        self._place_of = np.argsort(self._order.hosts)
-        self._timetable = Timetable(len(rows), meter.per_host(), time.monotonic())
-        self._turn, self._batch, self._watch = 0, FIRST_BATCH, watch
-        self._place_in_rows = {ledger.addresses[row]: place for place, row in enumerate(rows.tolist())} if watch else {}
         self._reins = Reins()
+        self._rounds = Rounds(Order(len(rows), len(ledger.ports), secrets.randbits(64)), len(rows), meter, reins=self._reins)
+        self._attempt, self._watch = 0, watch
+        self._place_in_rows = {ledger.addresses[row]: place for place, row in enumerate(rows.tolist())} if watch else {}
         self._opened: NDArray[np.int64] = np.zeros(len(rows), dtype=np.int64)
-        self._owed = self._sent = self._sent_before = self._asked = 0
+        self._owed = self._sent = self._sent_before = 0
         self._news = asyncio.Event()
         ethernet = ethernet_header(out.interface, out.next_hop or bytes(6), self.version) if out.interface else b""
         self._writer = SynWriter(route.source, self._first_port, self._secret, ethernet)
-        self._ears = stack.enter_context(closing(Ears(self.version, self._first_port, BLOCK, self._order.size)))
+        self._ears = stack.enter_context(closing(Ears(self.version, self._first_port, BLOCK, len(rows) * len(ledger.ports))))
         self._routers = stack.enter_context(unreachables_socket(self.version))
         loop = asyncio.get_running_loop()
         for sock, heard in ((self._ears.fileno(), self._hear), (self._routers.fileno(), self._hear_routers)):
@@ -148,42 +143,24 @@ class SynRun:
         await self._settle()
 
     async def _send_round(self, attempt: int) -> None:
-        """Send one SYN to each port that has no state yet, in the order of the sweep."""
+        """Send one SYN to each port that has no state yet; check now and then."""
         checked = time.monotonic()
-        for hosts, ports, rounds, places in self._open_positions():
-            self._asked = len(self._ports) if attempt > 1 else int(rounds[0])
-            began = time.monotonic()
-            await self._send_when_due(hosts, ports, rounds, places, attempt)
-            now, self._turn = time.monotonic(), int(rounds[-1])
-            self._batch = max(LEAST_BATCH, min(BATCH, int(len(hosts) / max(now - began, 1e-6))))  # a second's worth
-            if now - checked >= max(CHECK_SECONDS, CHECK_ROUNDS / self._meter.per_host()):
+        self._attempt = attempt
+
+        async def between(place: int) -> None:
+            nonlocal checked
+            if time.monotonic() - checked >= max(CHECK_SECONDS, CHECK_ROUNDS / self._meter.per_host()):
                 self._judge()
-                await self._check(int(places[-1]) + 1)
+                await self._check(place)
                 checked = time.monotonic()
             await self._settle()
-        self._turn += 1
 
-    async def _send_when_due(self, hosts: Indices, ports: Indices, rounds: Whole, places: Whole, attempt: int) -> None:
-        """Send a batch of probes, each at its time or later, as budgets allow."""
-        timetable = self._timetable
-        due, sent = timetable.due(rounds, places), 0
-        while sent < len(due):
-            now = time.monotonic()
-            timetable.late(float(due[sent]), now)
-            due = timetable.due(rounds, places)
-            ready = int(np.searchsorted(due[sent:], now, side="right"))
-            pause = due[sent] - now if ready == 0 else self._reins.pause(now)
-            if pause > 0:
-                await asyncio.sleep(min(pause, LONGEST_SLEEP))
-                self._meter.recheck_unit()
-                continue
-            ready = await self._meter.admit_some(self._reins.most(ready, now))
-            batch = slice(sent, sent + ready)
-            self._send(hosts[batch], ports[batch], attempt)
-            timetable.late(float(due[sent]), time.monotonic())
-            sent += ready
-            due = timetable.due(rounds, places)
-            await asyncio.sleep(0)  # neither admission nor sending need wait, and answers must be read meanwhile
+        await self._rounds.send(self._open, lambda hosts, ports: self._send(hosts, ports, attempt), between)
+
+    def _open(self, hosts: Indices, ports: Indices) -> Flags:
+        """Which of these have no state yet."""
+        found: Flags = self._ledger.states[self._rows[hosts], ports] == PortState.OPEN
+        return found
 
     async def _check(self, place: int) -> None:
         """Ask some hosts again that answered, in a round of their own that is pushed in before this place of the present round."""
@@ -192,12 +169,8 @@ class SynRun:
         self._sent_before = self._sent
         if not len(hosts):
             return
-        places = self._place_of[hosts]
-        rounds = self._turn + (places < place).astype(np.int64)
-        order = np.lexsort((places, rounds))
-        hosts, columns, places, rounds = hosts[order], columns[order], places[order], rounds[order]
-        await self._send_when_due(hosts, columns, rounds, places, MOST_ATTEMPTS + 1 + self._checks.number)
-        self._timetable.skip_round()
+        number = MOST_ATTEMPTS + 1 + self._checks.number
+        await self._rounds.push_in(hosts, columns, place, lambda *at: self._send(at[0], at[1], number))
 
     def _judge(self) -> None:
         """Take what the check under way showed into account: in the ledger, and for the rate."""
@@ -222,26 +195,10 @@ class SynRun:
         """Seconds in which an answer comes, as far as checks have shown it; 0: unknown."""
         return max(LEAST_PATIENCE, 4 * self._checks.round_trip) if self._checks.round_trip is not None else 0.0
 
-    def _open_positions(self) -> Iterator[tuple[Indices, Indices, Whole, Whole]]:
-        """Batches of what has no state: places in `rows` and `ports`, the round (only those with work count) and the place in it."""
-        rank, last, start = self._turn - 1, -1, 0
-        while start < self._order.size:
-            hosts, ports = self._order.slice(start, start + self._batch)
-            wanted = np.flatnonzero(self._ledger.states[self._rows[hosts], ports] == PortState.OPEN)
-            if len(wanted):
-                rounds, places = np.divmod(wanted + start, len(self._rows))
-                new = np.diff(rounds, prepend=last) != 0
-                ranks = rank + np.cumsum(new)
-                rank, last = int(ranks[-1]), int(rounds[-1])
-                start += len(hosts)
-                yield hosts[wanted], ports[wanted], ranks, places
-            else:
-                start += len(hosts)
-
     def _send(self, hosts: Indices, ports: Indices, attempt: int) -> None:
         """Write and send what the grant covers now; note what it does not. What got a state meanwhile needs no probe any more."""
         if attempt <= MOST_ATTEMPTS:
-            still = self._ledger.states[self._rows[hosts], ports] == PortState.OPEN
+            still = self._open(hosts, ports)
             if not still.all():
                 self._meter.unsent(int(np.count_nonzero(~still)))
                 hosts, ports = hosts[still], ports[still]
@@ -319,9 +276,10 @@ class SynRun:
         if opened:
             self._owed += len(hosts)
             self._opened += np.bincount(hosts, minlength=len(self._opened))
-            for host in deceptive(self._opened, self._asked, self._settings.quarantine_ports):
+            asked = self._rounds.turn + 1 if self._attempt == 1 else len(self._ports)
+            for host in deceptive(self._opened, asked, self._settings.quarantine_ports):
                 address = self._ledger.addresses[self._rows[host]]
-                self._ledger.quarantine(address, f"answered on {self._opened[host]} of the first {self._asked} ports")
+                self._ledger.quarantine(address, f"answered on {self._opened[host]} of the first {asked} ports")
                 self._opened[host] = 0
 
     def _hear_routers(self) -> None:

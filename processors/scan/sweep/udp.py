@@ -26,8 +26,10 @@ from processors.scan.sweep.frames import words_of
 from processors.scan.sweep.ledger import Key, Ledger, PortState
 from processors.scan.sweep.order import Indices, Order
 from processors.scan.sweep.payloads import payloads_of
-from processors.scan.sweep.rounds import send_round
+from processors.scan.sweep.rounds import Rounds
 from schemas.scope import Ask
+
+DATAGRAMS_AT_ONCE = 128  # answers to so many fit into a socket's buffer, whatever the machine allows
 
 
 class UdpSweep:
@@ -64,7 +66,7 @@ class Family:
     def __init__(self, sweep: UdpSweep, rows: Indices, version: int, meter: Meter) -> None:
         self.sweep, self.rows, self.version, self.meter = sweep, rows, version, meter
         self.secret = secrets.token_bytes(16)
-        self.order = Order(len(rows), len(sweep.ledger.ports), secrets.randbits(64))
+        self.rounds = Rounds(Order(len(rows), len(sweep.ledger.ports), secrets.randbits(64)), len(rows), meter, DATAGRAMS_AT_ONCE)
         self.addresses = column_of([int(ipaddress.ip_address(sweep.ledger.addresses[row])) for row in rows], version)
         self.ports = np.array(sweep.ledger.ports, dtype=np.uint16)
         self.known = {sweep.ledger.addresses[row] for row in rows}
@@ -99,9 +101,7 @@ class Round:
         family = self._family
         if not self._left():
             return
-        await send_round(
-            family.order, len(family.rows), lambda hosts, ports: self._open(family.rows[hosts], ports), self._meter, self._send
-        )
+        await family.rounds.send(lambda hosts, ports: self._open(family.rows[hosts], ports), self._send)
         try:
             async with asyncio.timeout(seconds):
                 while self._left():
