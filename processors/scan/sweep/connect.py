@@ -80,6 +80,16 @@ async def _attempt(keys: list[Key], attempt: int, ledger: Ledger, meter: Meter, 
     return silent
 
 
+async def connect(key: Key, seconds: float) -> PortState:
+    """One SYN to one port, and what became of it. Raises LocalTrouble."""
+    told: list[Ended] = []
+    async with Attempts(seconds, 1, told.append) as attempts:
+        await attempts.room()
+        attempts.begin(key, open_socket(key))
+        await attempts.all_ended()
+    return state_after(told[0])
+
+
 def open_socket(key: Key) -> socket.socket:
     """A socket for one attempt. It resets when it is closed, so that none lingers on either side. Raises LocalTrouble."""
     try:
