@@ -15,7 +15,6 @@ from processors.scan.sweep import connect
 from processors.scan.sweep.ledger import Ledger, PortState
 from tests.scanning import NotingGate, make_unit
 
-
 SECONDS = 5.0  # longer than in earnest: the question is what many cost at once, not how fast a busy machine begins them
 
 
