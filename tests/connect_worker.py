@@ -11,9 +11,11 @@ from pathlib import Path
 
 from infra.core.settings import ScannerSettings
 from processors.scan.meter import Meter
-from processors.scan.sweep.connect import sweep_connect
+from processors.scan.sweep import connect
 from processors.scan.sweep.ledger import Ledger, PortState
 from tests.scanning import NotingGate, make_unit
+
+SECONDS = 5.0  # longer than in earnest: the question is what many cost at once, not how fast a busy machine begins them
 
 
 def rss_mb() -> float:
@@ -34,11 +36,12 @@ def main(probes: int, address: str) -> None:
             most["open"] = max(most["open"], sum(1 for _ in Path("/proc/self/fd").iterdir()))
             most["rss_mb"] = max(most["rss_mb"], rss_mb())
 
+    connect.ONE_SYN_SECONDS = SECONDS
     before, began = rss_mb(), time.monotonic()
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        asyncio.run(sweep_connect(ledger, meter, ScannerSettings(attempts=1, parallel_units=1)))
+        asyncio.run(connect.sweep_connect(ledger, meter, ScannerSettings(attempts=1, parallel_units=1, connect_timeout=SECONDS)))
     finally:
         over.set()
         thread.join()

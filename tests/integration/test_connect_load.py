@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.namespace, pytest.mark.slow, pytest.mark.skipif(os.get
 SCANNER, SILENCE = "dlcl-a", "dlcl-b"
 ADDRESS = "198.18.217.2"
 PROBES, AT_ONCE, MOST_MB = 12_000, 10_000, 100.0
-RUNS = 3  # an attempt lasts 0.95 s: on a machine that is busy otherwise not every run has begun so many in that time
 
 
 @pytest.fixture
@@ -31,11 +30,7 @@ def silence() -> Iterator[None]:
 
 def test_ten_thousand_at_once_within_a_hundred_megabytes(silence: None) -> None:
     command = ["ip", "netns", "exec", SCANNER, sys.executable, "-m", "tests.connect_worker", str(PROBES), ADDRESS]
-    told = []
-    for _ in range(RUNS):
-        told.append(json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout))
-        if told[-1]["open"] >= AT_ONCE:
-            break
-    assert told[-1]["open"] >= AT_ONCE, told
-    assert told[-1]["silent"] == PROBES
-    assert told[-1]["rss_mb"] <= MOST_MB, told
+    told = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    assert told["open"] >= AT_ONCE, told
+    assert told["silent"] == PROBES
+    assert told["rss_mb"] <= MOST_MB, told
