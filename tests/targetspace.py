@@ -1,14 +1,20 @@
-"""A namespace to be probed, on a link of its own, captured on its own side; and the real scanner role as a process."""
+"""A namespace to be probed, captured on its own side, and the real scanner role as a process in another one.
+
+Neither has a default route, and their names are this process's own: whatever becomes of the link, and whoever else tests on this
+machine, no packet can go elsewhere. The scanner reaches the broker through a relay.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,12 +24,13 @@ from scapy.utils import PcapReader
 
 from schemas.events.touches import Touches
 from schemas.portset import expand
-from tests.namespaces import inside, ip, namespaces
+from tests.namespaces import inside, ip, join, namespaces
 from tests.scan_bench import Bench
 from tests.scan_samples import SIGNER
 from tests.scanning import is_open, make_certificate, wait_until
 
-SPACE, HERE, THERE = "dltw", "dltw0", "dltw1"
+SPACE, SCANS = f"dltt{os.getpid()}", f"dlts{os.getpid()}"
+HERE, THERE = "dlts0", "dltt0"
 OURS, NETWORK = "198.18.241.1", "198.18.241.0/24"
 HOSTS = tuple(f"198.18.241.{number}" for number in range(2, 10))
 WEB, TLS, MUTE = (HOSTS[0], 80), (HOSTS[1], 43), (HOSTS[2], 99)
@@ -78,13 +85,10 @@ def _kind(packet: IP) -> tuple[str, int]:
 @contextmanager
 def target_space(folder: Path) -> Iterator[TargetSpace]:
     """Eight addresses: one serves HTTP, one TLS, one takes connections and stays mute, one does so on thirty ports."""
-    subprocess.run(["ip", "link", "del", HERE], check=False, capture_output=True)
-    with namespaces([SPACE]), ExitStack() as stack:
-        ip("link", "add", HERE, "type", "veth", "peer", "name", THERE, "netns", SPACE)
-        stack.callback(subprocess.run, ["ip", "link", "del", HERE], check=False, capture_output=True)
-        ip("addr", "add", f"{OURS}/24", "dev", HERE)
-        ip("link", "set", HERE, "up")
-        ip("-n", SPACE, "link", "set", THERE, "up")
+    forget_the_dead()
+    with namespaces([SPACE, SCANS]), ExitStack() as stack:
+        join((SCANS, HERE), (SPACE, THERE))
+        ip("-n", SCANS, "addr", "add", f"{OURS}/24", "dev", HERE)
         for address in HOSTS:
             ip("-n", SPACE, "addr", "add", f"{address}/24", "dev", THERE)
         certificate, key, _ = make_certificate(folder, "web")
@@ -109,6 +113,48 @@ def target_space(folder: Path) -> Iterator[TargetSpace]:
         yield TargetSpace(file)
 
 
+def forget_the_dead() -> None:
+    """Remove the namespaces of test processes that are no more."""
+    for name in (path.name for path in Path("/run/netns").glob("dlt[st][0-9]*")):
+        if not Path("/proc", name[4:]).exists():
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@contextmanager
+def broker_inside(bootstrap: str) -> Iterator[None]:
+    """Let the scanner's namespace reach the broker at its usual address. A socket stays in the namespace where it was made."""
+    place = bootstrap.partition(":")[0], int(bootstrap.partition(":")[2])
+    server = inside(SCANS, lambda: socket.create_server(place))
+    with ExitStack() as stack:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    near = stack.enter_context(server.accept()[0])
+                    far = stack.enter_context(socket.create_connection(place))
+                    for one, other in ((near, far), (far, near)):
+                        threading.Thread(target=pour, args=(one, other), daemon=True).start()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+            server.close()
+
+
+def pour(source: socket.socket, sink: socket.socket) -> None:
+    """Hand on bytes until one side ends, then end the other."""
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    for one in (source, sink):
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
 def scanner(bench: Bench, slot: int, engine: str, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
     """The scanner role as `driftline run scanner` starts it; SIGTERM at the end."""
@@ -125,13 +171,15 @@ def scanner(bench: Bench, slot: int, engine: str, **settings: object) -> Iterato
         "DRIFTLINE_TELEMETRY__PORT_BASE": str(30_000 + os.getpid() % 2000 * 10),
         **{f"DRIFTLINE_SCANNER__{name.upper()}": str(value) for name, value in settings.items()},
     }
-    with (bench.folder / f"scanner-{slot}.log").open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "infra.app.cli", "run", "scanner"], env=environment, stdout=output, stderr=output)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
+    role = ["ip", "netns", "exec", SCANS, sys.executable, "-m", "infra.app.cli", "run", "scanner"]
+    with broker_inside(bench.bootstrap):
+        with (bench.folder / f"scanner-{slot}.log").open("wb") as output:
+            process = subprocess.Popen(role, env=environment, stdout=output, stderr=output)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def told(bench: Bench, agent: str) -> Counter[tuple[str, str, int]]:

@@ -19,7 +19,7 @@ from schemas.events.touches import PacketKind
 from tests.namespaces import inside, ip, join, namespaces
 
 pytestmark = pytest.mark.namespace
-ONE, OTHER = "dlta", "dltb"
+ONE, OTHER = f"dlta{os.getpid()}", f"dltb{os.getpid()}"
 PEER, PEER6, BRIDGED = "198.18.242.2", "2001:db8:18:f2::2", "198.18.243.2"
 SUBNETS = ("198.18.242.0/24", "2001:db8:18:f2::/64", "198.18.243.0/24")
 
