@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 class Event(BaseModel):
     """A fact that crosses a topic. Frozen; an unknown field is an error, so a typo in JSON never passes in silence."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def to_milliseconds(moment: datetime) -> datetime:
