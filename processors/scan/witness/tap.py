@@ -6,11 +6,8 @@ what no program of ours could count: the kernel's acknowledgements and resets, a
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import ipaddress
 import mmap
-import os
 import socket
 import struct
 from collections.abc import Collection, Iterator
@@ -20,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.scan.scope.mask import Addresses, Ports
+from processors.scan.sweep.filters import attach
+from processors.scan.sweep.routes import route_to
+from processors.scan.sweep.transmit import bind_to
 from processors.scan.witness.account import Packets
 from processors.scan.witness.summary import CODES, KINDS
 from schemas.events.touches import PacketKind
 
 SOL_PACKET, PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, TPACKET_V3 = 263, 5, 6, 10, 2
-SO_ATTACH_FILTER, ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 26, 3, 0x0800, 0x86DD
+ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86DD
 BLOCK_BYTES: Final = 1 << 19
 BLOCKS: Final = 16
 FRAME_BYTES: Final = 2048
@@ -86,7 +86,7 @@ class Tap:
             self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, struct.pack("7I", *ring))
             self.watch(subnets)
             self._map = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * BLOCKS)
-            _hear_all_interfaces(self._socket)
+            bind_to(self._socket, 0, ETH_P_ALL)  # only now that filter and ring stand
         except BaseException:
             self._socket.close()
             raise
@@ -98,9 +98,7 @@ class Tap:
         if watched == self._watched:
             return
         self._watched = watched
-        codes = b"".join(struct.pack("HBBI", *code) for code in program(subnets))
-        text = ctypes.create_string_buffer(codes, len(codes))
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(codes) // 8, ctypes.addressof(text)))
+        attach(self._socket, program(subnets))
 
     def fileno(self) -> int:
         """For who waits until a block is full, or `RETIRE_MS` old."""
@@ -189,21 +187,6 @@ def _field(rows: NDArray[np.uint8], offset: int, kind: type[np.generic] | str) -
     return fields.reshape(len(rows))
 
 
-def _hear_all_interfaces(sock: socket.socket) -> None:
-    """Bind to every interface only now that filter and ring stand (struct sockaddr_ll); Python's own bind wants one interface by name."""
-    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0, b"")
-    if ctypes.CDLL(None, use_errno=True).bind(sock.fileno(), address, len(address)) != 0:
-        number = ctypes.get_errno() or errno.EINVAL
-        raise OSError(number, os.strerror(number))
-
-
 def interface_to(address: str) -> int:
     """The number of the interface that the route to an address names. Raises OSError where there is none."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        with IPRoute() as kernel:
-            return int(kernel.route("get", dst=address)[0].get_attr("RTA_OIF"))
-    except NetlinkError as error:
-        raise OSError(error.code, str(error)) from None
+    return route_to(address).interface
