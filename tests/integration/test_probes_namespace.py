@@ -142,6 +142,6 @@ def test_loss_is_seen_and_lowers_the_stated_recall(network: None) -> None:
     for engine, sweep in sweeps.items():
         assert 0.2 < sweep.loss < 0.6
         found = sum(one.last - one.first + 1 for one in sweep.hosts[0].closed) / 297
-        assert sweep.recall == pytest.approx(found, abs=0.06)
+        assert sweep.recall == pytest.approx(found, abs=0.12), "one window of 297 ports tells no more"
         # A connect has the two attempts of the settings; the SYN sweep goes on until little is missing.
         assert found < 0.96 if engine == "connect" else found > 0.98
