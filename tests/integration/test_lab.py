@@ -192,3 +192,16 @@ def test_a_lab_that_runs_is_not_taken_over_but_can_be_cleaned_from_outside(tmp_p
     lab.clean()
     lab.clean()
     assert wait_for_nothing(tmp_path, lab) == []
+
+
+def test_what_is_sent_to_a_lab_that_was_killed_goes_nowhere(tmp_path: Path, other: subprocess.Popen[str]) -> None:
+    """This machine may have a default route: it must not take what a scanner still sends."""
+    other.kill()
+    other.wait()
+    gone = Lab(tmp_path, "dlt-", 213)
+    assert wait_for_nothing(tmp_path, gone) == []
+    for network in gone.networks():
+        way = subprocess.run(["ip", "route", "get", network.split("/")[0]], capture_output=True, text=True, check=False)
+        assert way.returncode != 0, way.stdout
+    gone.clean()
+    assert "blackhole" not in subprocess.run(["ip", "route", "show", gone.networks()[0]], capture_output=True, text=True, check=True).stdout

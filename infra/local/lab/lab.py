@@ -13,7 +13,7 @@ import structlog
 
 from infra.core.errors import MissingPrerequisite
 from infra.local.lab.certificates import Certificate, certificate, host_key
-from infra.local.lab.network import FOLDER, Namespaces, end, remove_interface, running, trial
+from infra.local.lab.network import FOLDER, Namespaces, end, remove_fence, remove_interface, running, trial
 from infra.local.lab.plan import BEFORE, CERTIFICATES, Plan, Service, after
 from infra.local.lab.recipes import RECIPES, Recipe, Site
 from infra.local.lab.services import NOBODY, Daemons, Place
@@ -90,6 +90,7 @@ class Lab:
         if holder := running(self.interface):
             end(holder)
         remove_interface(self.interface)
+        remove_fence(self.plan)
 
     def _refuse_if_running(self) -> None:
         holder = running(self.interface)

@@ -18,6 +18,7 @@ from infra.local.lab.plan import Plan
 
 FOLDER = "/run/lab"
 TAG = "driftline-lab"
+LAST = 4_000_000_000  # the metric of a route that counts when there is no other
 ENTER = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 MOUNTS = f"mount -t tmpfs -o mode=755,size=32m tmpfs /run; mount -t proc proc /proc; mkdir -m 755 /run/netns /run/sshd {FOLDER}; "
 TRIAL = MOUNTS + "ip netns add trial; ip -n trial link add trial0 type bridge; ip -n trial link add trial1 type veth peer name trial2"
@@ -64,8 +65,23 @@ def script(plan: Plan) -> str:
                 f"{inside} addr add {plan.address6(host.number)}/64 dev eth0 nodad",
                 f"{inside} route add {plan.link6(0)}/64 via {plan.address6(1)}",
             ]
+    lines += fence("replace", plan)
     lines += [f"ip route add {plan.network4} via {plan.link4(2)}", f"ip route add {plan.network6} via {plan.link6(2)}"]
     return "\n".join(lines)
+
+
+def fence(verb: str, plan: Plan) -> list[str]:
+    """The commands that add or take away what stands behind the lab's routes: a scanner that still sends when they vanish sends nowhere.
+
+    Without it this machine's default route would take such packets. A killed lab leaves the fence; `lab down` takes it away.
+    """
+    return [f"ip route {verb} blackhole {network} metric {LAST}" for network in (plan.network4, plan.network6, f"{plan.link4(0)}/30")]
+
+
+def remove_fence(plan: Plan) -> None:
+    """Take the fence away, if it is there. Only once nobody sends to the lab any more."""
+    for command in fence("del", plan):
+        subprocess.run(command.split(), capture_output=True, timeout=10, check=False)
 
 
 def trial() -> str | None:
@@ -129,6 +145,7 @@ class Namespaces:
             if pipe is not None:
                 pipe.close()
         remove_interface(self._plan.interface)
+        remove_fence(self._plan)
 
 
 def running(interface: str) -> psutil.Process | None:
