@@ -73,10 +73,10 @@ def matches(lab: Lab) -> bool:
 
 
 def leftovers(folder: Path, lab: Lab) -> list[str]:
-    """Everything that this lab put on the machine: its link, routes, processes and files other than its keys."""
+    """Everything that this lab put on the machine: its link, routes, processes and files other than its keys. A fence may stay."""
     found = [f"link {lab.interface}"] if (Path("/sys/class/net") / lab.interface).exists() else []
     routes = subprocess.run(["ip", "route"], capture_output=True, text=True, check=True, timeout=10).stdout
-    found += [line for line in routes.splitlines() if lab.plan.network4 in line]
+    found += [line for line in routes.splitlines() if lab.plan.network4 in line and not line.startswith("blackhole")]
     mine = str(folder)
     for process in psutil.process_iter(["name", "cmdline", "environ"]):
         if process.info["name"] in DAEMONS and mine in (process.info["environ"] or {}).get("DRIFTLINE_TEST_LAB", ""):
