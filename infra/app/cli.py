@@ -89,10 +89,15 @@ def _root(context: typer.Context, show_version: bool = typer.Option(False, "--ve
 
 def main() -> None:
     """Run the command; errors for people go to standard error, each with its exit code."""
-    if sys.argv[1:2] == ["sweep"]:
+    light = sys.argv[1:2] == ["sweep"]
+    if light:
         _start_light()
     try:
         build(sys.argv[1] if len(sys.argv) > 1 else None)(standalone_mode=True)
+    except SystemExit as end:
+        if light and not end.code:
+            _leave()
+        raise
     except DriftlineError as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -112,6 +117,15 @@ def _start_light() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.disable()  # until the sweep begins
+
+
+def _leave() -> None:
+    """End at once: to take all modules down takes 30 ms more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(1)
+    os._exit(0)
 
 
 def _is_settings_error(error: ValueError) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processors.scan.sweep.order import Indices
 from schemas.events.base import PortRange
-from schemas.events.observations import HostPorts
 from schemas.portset import ranges
+
+if TYPE_CHECKING:  # to build the observations' models takes 17 ms, which a sweep by hand would wait for
+    from schemas.events.observations import HostPorts
 
 Key = tuple[str, int]
 Flags = NDArray[np.bool_]
@@ -123,6 +126,8 @@ class Ledger:
         return tuple(self._host(int(row)) for row in np.flatnonzero((self.states != PortState.SILENT).any(axis=1)))
 
     def _host(self, row: int) -> HostPorts:
+        from schemas.events.observations import HostPorts
+
         states = self.states[row]
         return HostPorts(
             address=self.addresses[row],
