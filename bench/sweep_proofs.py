@@ -116,7 +116,7 @@ def deception(home: Home, chosen: argparse.Namespace, console: Console) -> Part:
     found = read(ran.output)
     probes = {one["elem"]["val"]: one["elem"]["counter"]["packets"] for one in counted["nftables"][1]["set"]["elem"]}
     fakes = [str(one) for one in ipaddress.ip_network(FAKE)]
-    named = set(found.places)
+    named, quarantined = set(found.places), set(found.summary.get("quarantined", {}))
     most, false = max((probes.get(one, 0) for one in fakes), default=0), sum(address in set(fakes) for address, _ in named)
     figures: dict[str, object] = {
         "status": ran.status,
@@ -126,7 +126,8 @@ def deception(home: Home, chosen: argparse.Namespace, console: Console) -> Part:
         "findings_on_deceptive_hosts": false,
         "real_found": len(named & truth),
         "real_open": len(truth),
-        "summary": found.summary,
+        "deceptive_hosts_quarantined": len(quarantined & set(fakes)),
+        "real_hosts_quarantined": len(quarantined & set(real)),
     }
     _print("hosts that answer on everything", figures)
     return Part(
@@ -139,6 +140,7 @@ def deception(home: Home, chosen: argparse.Namespace, console: Console) -> Part:
                 PROBE_BUDGET,
             ),
             Bar("deception: findings on such hosts", false, "at_most", 0),
+            Bar("deception: real hosts quarantined", len(quarantined & set(real)), "at_most", 0),
             Bar("deception: share of real open ports found", round(len(named & truth) / len(truth), 6), "at_least", 1.0),
         ],
     )
