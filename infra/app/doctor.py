@@ -64,7 +64,7 @@ def checks(settings: Settings) -> Iterator[Check]:
 
 def _ways_out(settings: Settings) -> Check:
     """How SYNs would leave by each interface. Not a matter of good or bad: where nothing is allowed, ports are swept by connects."""
-    from processors.scan.sweep.backends import FAST, explain
+    from processors.scan.sweep.backends import FAST, explain, wanted_of
     from processors.scan.unit import choose_engine
 
     try:
@@ -72,8 +72,8 @@ def _ways_out(settings: Settings) -> Check:
         ways = [f"{', '.join(names)}: {way}" for way, names in explain(settings.scanner).items()] if engine == "syn" else [why]
     except (DriftlineError, OSError) as error:
         return Check("sweep", False, str(error), "Run as root, or set DRIFTLINE_SCANNER__ENGINE=auto.")
-    if engine == "syn" and settings.scanner.packets_per_second < FAST:
-        ways.append(f"faster ways out are taken from {FAST:,} packets a second")
+    if engine == "syn" and wanted_of(settings.scanner) == "sendmmsg":
+        ways.append(f"AF_XDP and TX ring are taken on a single core from {FAST:,} packets a second")
     return Check("sweep", True, "; ".join([engine, *ways]))
 
 

@@ -52,10 +52,10 @@ class Meter:
         """Tell of TCP packets, a row each, that left past the kernel's taps (AF_XDP, PACKET_QDISC_BYPASS). What a tap sees is not told."""
         self._gate.sent(addresses, ports)
 
-    async def settle_all(self, packets: int) -> None:
-        """Pay afterwards for so many packets that the kernel sent by itself. Raises Halted."""
-        while packets > 0:
-            packets -= await self.admit_some(packets)
+    def owe(self, packets: int) -> None:
+        """Pay at once for so many packets that the kernel sent by itself: what is asked for next waits until they are paid."""
+        self._gate.unsent(self._unit, -packets)
+        self.sent += packets
 
     def recheck_unit(self) -> None:
         """Raises Halted if the unit must stop."""

@@ -74,12 +74,14 @@ def test_the_rate_never_falls_below_the_least(story: list[tuple[int, float, int,
 
 def test_answers_without_room_halve_the_rate_even_without_a_check() -> None:
     reins = Reins()
-    reins.judge(0, 0, 0, sent=0, now=10.0)
     assert reins.most(5000, 10.0) == 5000
-    reins.judge(0, 0, 7, sent=10_000, now=11.0)
+    reins.judge(0, 0, 0, now=10.5)
+    assert reins.most(5000, 11.0) == 5000
+    assert reins.most(5000, 12.0) == 5000
+    reins.judge(0, 0, 7, now=60.0)  # how long it waited for answers does not count
     assert reins.throttle.rate == 5000.0
-    assert reins.most(5000, 11.0) <= 250
-    assert reins.pause(11.0) > 0
+    assert reins.most(5000, 60.0) <= 250
+    assert reins.pause(60.0) > 0
 
 
 def ledger_of(answers: list[int]) -> Ledger:

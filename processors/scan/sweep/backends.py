@@ -1,8 +1,8 @@
 """Which way out a sweep takes: the best that machine, interface and privilege allow, AF_XDP → TX ring → sendmmsg → raw IP socket.
 
-The first two are for speed and pass by whoever captures on this machine; a scanner whose ceiling is below `FAST` does not need them, and
-stays where its operator can watch it. Where none is allowed, ports are swept by plain connects (`connect.py`). `driftline doctor` tells
-which it is and why.
+The first two are for speed on a single core, and pass by whoever captures on this machine. With two cores sendmmsg is the fastest, and a
+scanner whose ceiling is below `FAST` needs no speed: both stay where their operator can watch them. Where none is allowed, ports are
+swept by plain connects (`connect.py`). `driftline doctor` tells which it is and why.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from infra.core.settings import ScannerSettings
 from processors.scan.sweep.neighbours import Interface, gateway_mac, interface_of
 from processors.scan.sweep.routes import Route
-from processors.scan.sweep.transmit import PacketSender, RawSender, Sender
+from processors.scan.sweep.transmit import PacketSender, RawSender, Sender, two_cores
 from processors.scan.sweep.txring import RingSender
 from processors.scan.sweep.xdp import XdpSender
 
@@ -47,8 +47,10 @@ async def way_out(route: Route, version: int, settings: ScannerSettings) -> WayO
 
 
 def wanted_of(settings: ScannerSettings) -> str:
-    """The way out that the settings name, or `auto`: any, by what opens; below `FAST` packets a second one that can be watched."""
-    return "sendmmsg" if settings.backend == "auto" and settings.packets_per_second < FAST else settings.backend
+    """The way out that the settings name; or sendmmsg where nothing else is faster or needed, else `auto`: the first that opens."""
+    if settings.backend == "auto" and (settings.packets_per_second < FAST or two_cores()):
+        return "sendmmsg"
+    return settings.backend
 
 
 def open_first(interface: int, wanted: str = "auto") -> tuple[Sender | None, dict[str, str]]:

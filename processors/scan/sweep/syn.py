@@ -140,7 +140,6 @@ class SynRun:
             await self._answered(self._left, min(self._settings.connect_timeout, self._patience() or QUIET))
         await self._answered(self._left, self._settings.connect_timeout)
         self._ledger.drops += self._ears.drops()
-        await self._settle()
 
     async def _send_round(self, attempt: int) -> None:
         """Send one SYN to each port that has no state yet; check now and then."""
@@ -153,7 +152,6 @@ class SynRun:
                 self._judge()
                 await self._check(place)
                 checked = time.monotonic()
-            await self._settle()
 
         await self._rounds.send(self._open, lambda hosts, ports: self._send(hosts, ports, attempt), between)
 
@@ -179,7 +177,7 @@ class SynRun:
         self._ledger.checked += verdict.checked
         self._ledger.lost += verdict.lost
         self._ledger.drops += drops
-        self._reins.judge(verdict.checked, verdict.lost, drops, self._sent, time.monotonic())
+        self._reins.judge(verdict.checked, verdict.lost, drops, time.monotonic())
         if self._watch is not None:
             for places, answered in ((verdict.alive, True), (verdict.silent, False)):
                 for place in places.tolist():
@@ -232,10 +230,11 @@ class SynRun:
         """How many ports have no state yet."""
         return int(np.count_nonzero(self._ledger.states[self._rows] == PortState.OPEN))
 
-    async def _settle(self) -> None:
-        """Pay for the resets that the kernel sent to what answered with SYN/ACK."""
+    def _settle(self) -> None:
+        """Pay for the resets that the kernel sent to what answered with SYN/ACK: what leaves next waits for them."""
         owed, self._owed = self._owed, 0
-        await self._meter.settle_all(owed)
+        if owed:
+            self._meter.owe(owed)
 
     def _hear(self) -> None:
         """Take all blocks of the ring that are full, as one."""
@@ -244,6 +243,7 @@ class SynRun:
             blocks.append(rows)
         if blocks:
             self._note(answers_of(np.concatenate(blocks), self.version, self._secret, self._first_port))
+            self._settle()
 
     def _note(self, answers: Answers) -> None:
         """Take answers to probes and checks of ours."""

@@ -16,6 +16,7 @@ LEAST_LOST = 2
 CLEARLY_LESS = 0.7
 GROWTH = 1.25
 LEAST_RATE = 10.0
+LEAST_SPAN = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Reins:
     def __init__(self) -> None:
         self.throttle = Throttle()
         self._bucket: Bucket | None = None
-        self._judged: tuple[float, int] | None = None
+        self._sent = 0  # since the last judgement, and between which moments: waiting for answers is no slowness
+        self._first = self._last = 0.0
 
     def pause(self, now: float) -> float:
         """Seconds until a packet may leave."""
@@ -54,17 +56,18 @@ class Reins:
 
     def most(self, ready: int, now: float) -> int:
         """How many of those that are ready may leave at once; their tokens are taken."""
-        if self._bucket is None:
-            return ready
-        count = max(1, min(ready, int(filled(self._bucket, now).tokens)))
-        self._bucket = spend(self._bucket, now, count)
+        count = ready
+        if self._bucket is not None:
+            count = max(1, min(ready, int(filled(self._bucket, now).tokens)))
+            self._bucket = spend(self._bucket, now, count)
+        self._first = self._first if self._sent else now
+        self._sent, self._last = self._sent + count, now
         return count
 
-    def judge(self, checked: int, lost: int, drops: int, sent: int, now: float) -> None:
-        """Go on faster or slower after what a check showed; `sent` is the number of packets so far."""
-        before, packets = self._judged or (now, sent)
-        self._judged = now, sent
-        going = (sent - packets) / max(now - before, 1e-3)
+    def judge(self, checked: int, lost: int, drops: int, now: float) -> None:
+        """Go on faster or slower after what a check showed."""
+        going = self._sent / max(self._last - self._first, LEAST_SPAN)
+        self._sent = 0
         self.throttle = self.throttle.after(checked, lost, drops, going)
         rate = self.throttle.rate
         self._bucket = None if rate is None else with_limit(self._bucket, rate, now) if self._bucket else bucket(rate, now)

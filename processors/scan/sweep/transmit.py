@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from processors.scan.sweep.frames import Frames
 AT_ONCE: Final = 1024
 SEND_BUFFER: Final = 8 << 20
 FULL_WAIT_MS: Final = 10
+WORTH_TWO: Final = 1024
 PATIENCE: Final = 5.0  # seconds without a packet that leaves, after which the way out counts as broken
 SOL_PACKET: Final = 263
 BUSY = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.EINTR, errno.EBUSY})
@@ -132,22 +134,48 @@ class RawSender:
 
 
 class PacketSender:
-    """A packet socket on one interface (packet(7)), by its queue, so that a capture on this machine sees the frames. Needs CAP_NET_RAW."""
+    """Packet sockets on one interface (packet(7)), by its queue, so that a capture on this machine sees the frames. Needs CAP_NET_RAW.
+
+    Half of a large batch leaves by a second socket in a second thread: the system calls, where the time goes, run side by side.
+    """
 
     name, ethernet, unseen = "sendmmsg", True, False
 
     def __init__(self, interface: int) -> None:
-        self._out = _Messages(packet_socket())
-        bind_to(self._out.socket, interface)
+        self._outs = [_Messages(packet_socket()) for _ in range(2 if two_cores() else 1)]
+        for out in self._outs:
+            bind_to(out.socket, interface)
+        self._second: ThreadPoolExecutor | None = None
 
     def send(self, frames: Frames, addresses: Addresses) -> int:
         """Send all rows, waiting where the way out is full. Returns how many the kernel took; raises OSError for what it refuses."""
         frames = np.ascontiguousarray(frames)
-        return sum(self._out.send(frames[start : start + AT_ONCE], None) for start in range(0, len(frames), AT_ONCE))
+        if len(self._outs) == 1 or len(frames) < WORTH_TWO:
+            return _send_all(self._outs[0], frames)
+        self._second = self._second or ThreadPoolExecutor(1, "sender")
+        half = len(frames) // 2
+        other = self._second.submit(_send_all, self._outs[1], frames[half:])
+        try:
+            sent = _send_all(self._outs[0], frames[:half])
+        finally:
+            rest = other.result()  # none may leave after this returns
+        return sent + rest
 
     def close(self) -> None:
-        """Give the socket back."""
-        self._out.socket.close()
+        """Give the sockets back."""
+        if self._second is not None:
+            self._second.shutdown()
+        for out in self._outs:
+            out.socket.close()
+
+
+def _send_all(out: _Messages, frames: Frames) -> int:
+    return sum(out.send(frames[start : start + AT_ONCE], None) for start in range(0, len(frames), AT_ONCE))
+
+
+def two_cores() -> bool:
+    """Whether two threads of this process can run side by side."""
+    return len(os.sched_getaffinity(0)) > 1
 
 
 def packet_socket() -> socket.socket:
