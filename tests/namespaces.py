@@ -74,7 +74,20 @@ def capturing(folder: Path, expression: str, namespace: str | None = None, inter
     prefix = ["ip", "netns", "exec", namespace] if namespace else []
     lines, errors = folder / "capture.txt", folder / "capture.err"
     seen: list[str] = []
-    command = [*prefix, "tcpdump", "-i", interface, "-n", "-l", "--immediate-mode", "-B", "16384", f"({expression}) or udp port 21998"]
+    command = [
+        *prefix,
+        "tcpdump",
+        "-i",
+        interface,
+        "-n",
+        "-l",
+        "--immediate-mode",
+        "-s",
+        "256",
+        "-B",
+        "16384",
+        f"({expression}) or udp port 21998",
+    ]
     with lines.open("wb") as output, errors.open("wb") as trouble:
         process = subprocess.Popen(command, stdout=output, stderr=trouble)
     try:

@@ -53,6 +53,8 @@ def capturing(file: Path, networks: Sequence[str], namespace: str = "") -> Itera
         "-n",
         "-U",
         "--immediate-mode",
+        "-s",
+        "256",  # whole frames of 256 KB would leave room for a hundred
         "-B",
         "32768",
         "-w",

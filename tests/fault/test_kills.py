@@ -29,7 +29,7 @@ PORTS = "21-25,80,443,1883,6379,8080,11211"
 TIMES = "first_seen, last_seen, last_looked, observed_at, recorded_at, changed_at, resolved_at, started_at, finished_at"
 # Beside times: who did it and how often it was tried, and what depends on packets that were lost or sent again.
 APART = {
-    "sweeps": "agent_id, attempt, packets_sent, loss, recall, recall_samples",
+    "sweeps": "agent_id, attempt, packets_sent, loss, recall, recall_low, recall_high, recall_samples, drops",
     "observations": "agent_id, attempt",
     "services": "",
     "assets": "",

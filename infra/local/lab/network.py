@@ -19,6 +19,7 @@ from infra.local.lab.plan import Plan
 FOLDER = "/run/lab"
 TAG = "driftline-lab"
 LAST = 4_000_000_000  # the metric of a route that counts when there is no other
+RULES, TABLE = 31_990, 1980  # before the main table's rule, and a table of the lab's own
 ENTER = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 MOUNTS = f"mount -t tmpfs -o mode=755,size=32m tmpfs /run; mount -t proc proc /proc; mkdir -m 755 /run/netns /run/sshd {FOLDER}; "
 TRIAL = MOUNTS + "ip netns add trial; ip -n trial link add trial0 type bridge; ip -n trial link add trial1 type veth peer name trial2"
@@ -65,17 +66,21 @@ def script(plan: Plan) -> str:
                 f"{inside} addr add {plan.address6(host.number)}/64 dev eth0 nodad",
                 f"{inside} route add {plan.link6(0)}/64 via {plan.address6(1)}",
             ]
-    lines += fence("replace", plan)
-    lines += [f"ip route add {plan.network4} via {plan.link4(2)}", f"ip route add {plan.network6} via {plan.link6(2)}"]
+    lines += [f"{command} 2>&- || true" for command in fence("del", plan)] + fence("add", plan)
+    lines.append(f"ip route add {plan.network4} via {plan.link4(2)}")
+    lines.append(f"ip route add {plan.network6} via {plan.link6(2)} dev {port} table {TABLE}")
     return "\n".join(lines)
 
 
 def fence(verb: str, plan: Plan) -> list[str]:
     """The commands that add or take away what stands behind the lab's routes: a scanner that still sends when they vanish sends nowhere.
 
-    Without it this machine's default route would take such packets. A killed lab leaves the fence; `lab down` takes it away.
+    Without it this machine's default route would take such packets. A killed lab leaves the fence; `lab down` takes it away. For IPv6 it
+    is made of rules: of routes that differ in metric Linux takes the next one already while the first one's gateway does not answer.
     """
-    return [f"ip route {verb} blackhole {network} metric {LAST}" for network in (plan.network4, plan.network6, f"{plan.link4(0)}/30")]
+    rules = [f"ip -6 rule {verb} to {plan.network6} priority {number}" for number in (RULES, RULES + 1)]
+    routes = [f"ip route {verb} blackhole {network} metric {LAST}" for network in (plan.network4, f"{plan.link4(0)}/30")]
+    return [f"{rules[0]} lookup {TABLE}", f"{rules[1]} blackhole", *routes] if verb == "add" else [*rules, *routes]
 
 
 def remove_fence(plan: Plan) -> None:

@@ -40,7 +40,6 @@ from schemas.scope import Ask
 FIRST_SOURCE_PORT = 61_000  # above Linux's default ephemeral range, so that no socket of the kernel has it
 BLOCK = MOST_ATTEMPTS + NUMBERS
 CHECK_SECONDS, CHECK_ROUNDS = 1.0, 40  # between two checks at least: each costs a round
-QUIET = 0.25  # seconds between two attempts where nothing answers, so that no round trip is known
 LEAST_PATIENCE = 0.05
 WATCHED_AT_ONCE = 16
 
@@ -129,15 +128,13 @@ class SynRun:
             self._ledger.begin(attempt)
             await self._send_round(attempt)
             await self._check(0)
-            await self._answered(
-                self._checks.waiting, min(self._settings.connect_timeout, self._patience() or self._settings.connect_timeout)
-            )
+            await self._answered(self._checks.waiting, self._patience())
             self._judge()
             spent = time.monotonic() - began
             first = first or spent
             if not self._left() or not worth_another(self._ledger, attempt, self._settings, spent, first):
                 break
-            await self._answered(self._left, min(self._settings.connect_timeout, self._patience() or QUIET))
+            await self._answered(self._left, self._patience())
         await self._answered(self._left, self._settings.connect_timeout)
         self._ledger.drops += self._ears.drops()
 
@@ -190,8 +187,9 @@ class SynRun:
         return [key for key in due if key[0] in self._place_in_rows]
 
     def _patience(self) -> float:
-        """Seconds in which an answer comes, as far as checks have shown it; 0: unknown."""
-        return max(LEAST_PATIENCE, 4 * self._checks.round_trip) if self._checks.round_trip is not None else 0.0
+        """Seconds in which an answer comes: by what checks have shown, and the settings' where no host answered yet."""
+        known = self._checks.round_trip
+        return self._settings.connect_timeout if known is None else min(self._settings.connect_timeout, max(LEAST_PATIENCE, 4 * known))
 
     def _send(self, hosts: Indices, ports: Indices, attempt: int) -> None:
         """Write and send what the grant covers now; note what it does not. What got a state meanwhile needs no probe any more."""
