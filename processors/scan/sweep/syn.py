@@ -201,6 +201,7 @@ class SynRun:
         addresses, numbers = self._addresses[hosts], self._ports[ports]
         macs = None if self._macs is None else self._macs[hosts]
         written = self._writer.write(addresses, numbers, attempt, self._meter.mask(), macs)
+        self._meter.recheck_unit()  # a process that was stopped since the budget allowed this must not send what it stands for
         self._sender.send(written.frames, addresses[written.allowed])
         if self._sender.unseen:
             self._meter.touched(addresses[written.allowed], numbers[written.allowed])
