@@ -169,7 +169,7 @@ def test_a_host_that_says_rarely_what_is_closed_has_silent_ports_and_no_open_one
     host = host_of(report, BARE)
     closed = expand(host.closed)
     assert host.answered == ()
-    assert 0 < len(closed) < 100, "Linux limits how often it says so (icmp_ratelimit)"
+    assert len(closed) < 100, "Linux limits how often it says so (icmp_ratelimit)"
     (sweep,) = report.sweeps
     assert sweep.recall_samples == 0  # what it did not say is its choice, not loss
     assert report.hosts == ()

@@ -34,9 +34,24 @@ def program_path() -> str:
 async def run_tool(arguments: Sequence[str], seconds: float, check: Callable[[], None]) -> bytes:
     """Run a program and return its standard output, b"" if it took longer than `seconds` (it is then killed).
 
-    `check` is called four times a second; what it raises (OutOfScope, Halted) kills the program first. So does a cancellation,
-    and `setpriv` where there is one: the kernel then kills the program together with the scanner.
+    `check` is called four times a second; what it raises (OutOfScope, Halted) kills the program first. So does a cancellation, which is
+    passed on only when the program has ended, and `setpriv` where there is one: the kernel kills the program together with the scanner.
     """
+    stop = asyncio.Event()
+    task = asyncio.ensure_future(_run(arguments, seconds, check, stop))
+    try:
+        return await asyncio.shield(task)
+    finally:
+        stop.set()
+        while not task.done():
+            with suppress(asyncio.CancelledError):  # cancelled once more meanwhile: what comes first is passed on
+                await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+
+
+async def _run(arguments: Sequence[str], seconds: float, check: Callable[[], None], stop: asyncio.Event) -> bytes:
+    """The program from its start to its end, which `stop` brings about at once."""
     setpriv = shutil.which("setpriv")
     guard = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     process = await asyncio.create_subprocess_exec(
@@ -48,16 +63,17 @@ async def run_tool(arguments: Sequence[str], seconds: float, check: Callable[[],
         start_new_session=True,
         env={"PATH": program_path(), "LC_ALL": "C"},
     )
-    output = asyncio.ensure_future(_read(process))
+    output, stopped = asyncio.ensure_future(_read(process)), asyncio.ensure_future(stop.wait())
     deadline = asyncio.get_running_loop().time() + seconds
     try:
-        while not (await asyncio.wait({output}, timeout=CHECK_SECONDS))[0]:
+        while not (await asyncio.wait({output, stopped}, timeout=CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED))[0]:
             check()
             if asyncio.get_running_loop().time() > deadline:
                 log.warning("tool_took_too_long", program=arguments[0], seconds=seconds)
                 return b""
-        return output.result()
+        return output.result() if output.done() else b""
     finally:
+        stopped.cancel()
         await _end(process, output)
 
 
