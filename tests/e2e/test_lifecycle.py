@@ -99,7 +99,8 @@ def test_what_is_frozen_does_not_count_as_looked_at(world: World) -> None:
     try:
         told = pipeline.cli("targets", "push", target, "--ports", "6379", "--wait", code=4).stderr
     finally:
-        pipeline.cli("resume", f"{target}/32")
+        assert "thaw" in pipeline.cli("resume", f"{target}/32", code=2).stderr
+        pipeline.cli("thaw", f"{target}/32", "--as", "Ann Lee")
     assert "0 units looked at, 1 stopped before the end (frozen)." in told
     assert "ended early (frozen" in pipeline.cli("findings", "list").stderr
     assert pipeline.rows("SELECT stopped_reason FROM stopped WHERE stopped_reason = 'frozen'")

@@ -75,8 +75,17 @@ def drain(agent: str = AGENT) -> None:
 def resume(agent: str = AGENT) -> None:
     """Let drained scanners take work again. What is frozen stays frozen: see 'thaw'."""
     settings = load_settings()
+    if _is_network(agent):
+        raise BadInput(f"'{agent}' is a network, not an agent: a freeze is lifted by a thaw.", f"driftline thaw {agent} --as 'YOUR NAME'")
     _order(settings, local_actor(), CommandKind.RESUME, agent=agent)
     tell(f"{'All scanners' if agent == ALL else agent}: take work again. Still frozen: {_listed(_frozen(settings))}.")
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return bool(_parsed([text]))
+    except BadInput:
+        return False
 
 
 def _order(settings: Settings, actor: Actor, kind: CommandKind, networks: Iterable[str] = (), agent: str = ALL) -> None:
