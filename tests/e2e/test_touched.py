@@ -11,7 +11,7 @@ from tests.e2e.capture import sent
 from tests.e2e.conftest import World
 from tests.pipelines import Row
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.long, pytest.mark.timeout(400)]
 
 
 def spelt_out(rows: list[Row]) -> Counter[tuple[str, str]]:
