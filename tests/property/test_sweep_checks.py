@@ -74,14 +74,29 @@ def test_the_rate_never_falls_below_the_least(story: list[tuple[int, float, int,
 
 def test_answers_without_room_halve_the_rate_even_without_a_check() -> None:
     reins = Reins()
-    assert reins.most(5000, 10.0) == 5000
+    assert reins.most(10.0) is None
+    reins.left(5000, 10.0)
     reins.judge(0, 0, 0, now=10.5)
-    assert reins.most(5000, 11.0) == 5000
-    assert reins.most(5000, 12.0) == 5000
+    reins.left(5000, 11.0)
+    reins.left(5000, 12.0)
     reins.judge(0, 0, 7, now=60.0)  # how long it waited for answers does not count
     assert reins.throttle.rate == 5000.0
-    assert reins.most(5000, 60.0) <= 250
+    assert (reins.most(60.0) or 0) <= 250
+    reins.left(250, 60.0)
     assert reins.pause(60.0) > 0
+
+
+def test_what_the_budgets_held_back_does_not_count_as_going_fast() -> None:
+    reins = Reins()
+    for tick in range(101):  # far more is ready each time, the budget lets out one
+        reins.left(1, tick / 10)
+    reins.judge(checked=100, lost=50, drops=0, now=10.0)
+    assert reins.throttle.rate == LEAST_RATE, "half of 10 packets a second, and no less than the least"
+    for tick in range(101):
+        reins.left(10, 20 + tick / 10)
+    reins.judge(checked=100, lost=10, drops=0, now=30.0)
+    assert reins.throttle.rate is not None
+    assert 49 <= reins.throttle.rate <= 51, "half of the 100 that left each second"
 
 
 def ledger_of(answers: list[int]) -> Ledger:

@@ -73,7 +73,8 @@ class Rounds:
                 await asyncio.sleep(min(pause, LONGEST_SLEEP))
                 self._meter.recheck_unit()
                 continue
-            ready = await self._meter.admit_some(self._reins.most(min(ready, self._at_once), now))
+            ready = await self._meter.admit_some(min(ready, self._at_once, self._reins.most(now) or ready))
+            self._reins.left(ready, time.monotonic())
             send(hosts[sent : sent + ready], ports[sent : sent + ready])
             self._timetable.late(float(due[sent]), time.monotonic())
             sent += ready

@@ -54,15 +54,16 @@ class Reins:
         """Seconds until a packet may leave."""
         return wait(self._bucket, now, 1) if self._bucket else 0.0
 
-    def most(self, ready: int, now: float) -> int:
-        """How many of those that are ready may leave at once; their tokens are taken."""
-        count = ready
+    def most(self, now: float) -> int | None:
+        """How many may leave at once (at least one); None: as many as the budgets allow."""
+        return None if self._bucket is None else max(1, int(filled(self._bucket, now).tokens))
+
+    def left(self, count: int, now: float) -> None:
+        """Note that so many left. What the budgets held back has not: it says nothing of how fast the sweep is going."""
         if self._bucket is not None:
-            count = max(1, min(ready, int(filled(self._bucket, now).tokens)))
             self._bucket = spend(self._bucket, now, count)
         self._first = self._first if self._sent else now
         self._sent, self._last = self._sent + count, now
-        return count
 
     def judge(self, checked: int, lost: int, drops: int, now: float) -> None:
         """Go on faster or slower after what a check showed."""
