@@ -1,13 +1,17 @@
-"""Hosts that show the same face everywhere, or none: honeypots, tarpits and firewalls that answer for what is not there. Pure."""
+"""Hosts that answer on everything, show the same face everywhere, or none: honeypots, tarpits and firewalls that answer for what is not there. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 ALIKE_PORTS = 20
 MANY_ALIKE = f"identical banners on {ALIKE_PORTS} or more ports"
 MUTE_PORTS = 50
+MOSTLY = 0.5
 ALL_MUTE = f"{MUTE_PORTS} or more ports accept a connection and say nothing to any question"
 
 
@@ -26,3 +30,11 @@ def looks_mute(asked: int, spoke: int) -> str | None:
     An honest host may be mute on some ports, but not on so many and all of them.
     """
     return ALL_MUTE if asked >= MUTE_PORTS and not spoke else None
+
+
+def answer_on_everything(opened: NDArray[np.int64], asked: int, least: int) -> NDArray[np.int64]:
+    """Which hosts answer on everything: on at least so many ports, and on most of those that each was asked for so far.
+
+    Ports are asked in a keyed order, so a real host would have to have most of its ports open.
+    """
+    return np.flatnonzero((opened >= least) & (opened >= MOSTLY * asked))

@@ -28,13 +28,13 @@ from processors.scan.probe import AddressProbe, choose_probes, lacks, load_probe
 from processors.scan.scope.gate import Gate, Halted
 from processors.scan.sweep.connect import sweep_connect
 from processors.scan.sweep.ledger import Ledger, PortState
-from processors.scan.sweep.recall import estimate
+from processors.scan.sweep.recall import Recall, estimate
 from processors.scan.sweep.syn import refused_by_kernel, sweep_syn
 from processors.scan.sweep.udp import UdpSweep
 from processors.scan.watchman import Watchman
 from processors.scan.workers import watched
 from schemas.events.base import Transport
-from schemas.events.observations import HostObservation, HostPorts, Quarantine, SweepResult
+from schemas.events.observations import HostObservation, HostPorts, Impact, Quarantine, SweepResult
 from schemas.events.targets import WorkUnit
 from schemas.portset import expand
 
@@ -102,9 +102,9 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
     log.info("unit_done", unit=unit.unit_id, engine=engine, packets=meter.sent, refused=refused, stopped=stopped)
     results = []
     if unit.tcp_ports or not unit.udp_ports:
-        results.append(sweep_result(unit, surroundings, ledger, engine, started).model_copy(update={"impact": watchman.impact()}))
+        results.append(sweep_result(unit, surroundings, ledger, recall_of(ledger), started, impact=watchman.impact()))
     if unit.udp_ports:
-        results.append(udp_result(unit, surroundings, udp, started))
+        results.append(sweep_result(unit, surroundings, udp.ledger, recall_of_udp(udp), started, Transport.UDP))
     ended = {"complete": not stopped, "stopped_reason": stopped}
     results = [living(one.model_copy(update={"packets_sent": packets[one.transport], **ended}), alive) for one in results]
     return UnitReport(sweeps=tuple(results), hosts=look.observations(), packets=meter.sent)
@@ -144,11 +144,19 @@ async def sweep(engine: str, ledger: Ledger, meter: Meter, settings: ScannerSett
     await sweep_connect(ledger, meter, settings)
 
 
-def sweep_result(unit: WorkUnit, surroundings: Surroundings, ledger: Ledger, engine: str, started: datetime) -> SweepResult:
-    """The ledger as an event, as if complete."""
-    found = int(np.count_nonzero(ledger.states == PortState.ANSWERED))
-    recall = estimate(ledger.answers_by_attempt, ledger.checked, ledger.lost, found)
-    skipped = tuple(HostPorts(address=one, not_probed=unit.tcp_ports) for one in unit.addresses if one not in ledger.addresses)
+def sweep_result(
+    unit: WorkUnit,
+    surroundings: Surroundings,
+    ledger: Ledger,
+    recall: Recall,
+    started: datetime,
+    transport: Transport = Transport.TCP,
+    impact: tuple[Impact, ...] = (),
+) -> SweepResult:
+    """The ledger of one transport's sweep as an event, as if complete."""
+    udp = transport is Transport.UDP
+    ports = unit.udp_ports if udp else unit.tcp_ports
+    skipped = tuple(HostPorts(address=one, not_probed=ports) for one in unit.addresses if one not in ledger.addresses)
     return SweepResult(
         unit_id=unit.unit_id,
         run_id=unit.run_id,
@@ -158,9 +166,10 @@ def sweep_result(unit: WorkUnit, surroundings: Surroundings, ledger: Ledger, eng
         grant_id=unit.grant_id,
         agent_id=surroundings.agent_id,
         attempt=surroundings.attempt,
-        engine=engine,
+        engine="udp" if udp else surroundings.engine,
+        transport=transport,
         probed=ledger.probed(),
-        ports=unit.tcp_ports,
+        ports=ports,
         hosts=ledger.hosts() + skipped,
         packets_sent=0,
         loss=recall.loss,
@@ -170,27 +179,24 @@ def sweep_result(unit: WorkUnit, surroundings: Surroundings, ledger: Ledger, eng
         recall_samples=recall.samples,
         drops=ledger.drops,
         quarantined=tuple(Quarantine(address=address, reason=reason) for address, reason in sorted(ledger.quarantined.items())),
+        impact=impact,
         started_at=started,
         finished_at=surroundings.now(),
     )
 
 
-def udp_result(unit: WorkUnit, surroundings: Surroundings, udp: UdpSweep, started: datetime) -> SweepResult:
-    """The ledger of a UDP sweep as an event, as if complete. Its recall is estimated from answers alone, not from what is closed."""
-    recall = estimate(udp.answers_by_attempt, found=int(np.count_nonzero(udp.ledger.states == PortState.ANSWERED)))
-    skipped = tuple(HostPorts(address=one, not_probed=unit.udp_ports) for one in unit.addresses if one not in udp.ledger.addresses)
-    return sweep_result(unit, surroundings, udp.ledger, "udp", started).model_copy(
-        update={
-            "transport": Transport.UDP,
-            "ports": unit.udp_ports,
-            "hosts": udp.ledger.hosts() + skipped,
-            "loss": recall.loss,
-            "recall": recall.recall,
-            "recall_low": recall.low,
-            "recall_high": recall.high,
-            "recall_samples": recall.samples,
-        }
-    )
+def recall_of(ledger: Ledger) -> Recall:
+    """What a TCP sweep found of what is open, by its answers and its checks."""
+    return estimate(ledger.answers_by_attempt, ledger.checked, ledger.lost, _answered(ledger))
+
+
+def recall_of_udp(udp: UdpSweep) -> Recall:
+    """The same of a UDP sweep, by answers alone, not by what is closed."""
+    return estimate(udp.answers_by_attempt, found=_answered(udp.ledger))
+
+
+def _answered(ledger: Ledger) -> int:
+    return int(np.count_nonzero(ledger.states == PortState.ANSWERED))
 
 
 def is_plain(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Checks, the throttle that heeds them, further attempts, and hosts that answer on everything."""
+"""Checks, the throttle that heeds them, and further attempts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from infra.core.settings import ScannerSettings
 from processors.scan.sweep.checks import CANARIES, LEAST, MOST, Checks
 from processors.scan.sweep.ledger import Ledger
+from processors.scan.sweep.retrying import MOST_ATTEMPTS, worth_another
 from processors.scan.sweep.throttle import BAD_LOSS, LEAST_RATE, Reins, Throttle
-from processors.scan.sweep.verdicts import MOST_ATTEMPTS, deceptive, worth_another
 
 
 def column(numbers: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
@@ -113,11 +113,3 @@ def test_attempts_go_on_while_too_much_is_lost_and_no_longer() -> None:
     assert worth_another(ledger_of([640, 230]), 2, settings, 1.0, 1.0), "a third is lost at each attempt"
     assert not worth_another(ledger_of([640, 230]), 2, settings, 100.0, 10.0), "it takes too long"
     assert not worth_another(ledger_of([10] * MOST_ATTEMPTS), MOST_ATTEMPTS, settings, 1.0, 1.0), "the limit"
-
-
-@given(st.lists(st.tuples(st.integers(0, 3000), st.floats(0, 1)), min_size=1, max_size=40))
-def test_only_hosts_with_most_of_many_ports_open_are_deceptive(hosts: list[tuple[int, float]]) -> None:
-    asked = max(number for number, _ in hosts)
-    opened = np.array([int(number * share) for number, share in hosts])
-    told = set(deceptive(opened, asked, 100).tolist())
-    assert told == {place for place, count in enumerate(opened) if count >= 100 and count >= asked / 2}

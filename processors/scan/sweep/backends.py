@@ -10,7 +10,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from infra.core.settings import ScannerSettings
 from processors.scan.sweep.neighbours import Interface, gateway_mac, interface_of
@@ -19,8 +18,6 @@ from processors.scan.sweep.transmit import PacketSender, RawSender, Sender, two_
 from processors.scan.sweep.txring import RingSender
 from processors.scan.sweep.xdp import XdpSender
 
-Backend = Literal["af_xdp", "tx_ring", "sendmmsg", "raw"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 FAST = 50_000  # packets a second
 ETHERNET: dict[str, Callable[[int], Sender]] = {"af_xdp": XdpSender, "tx_ring": RingSender, "sendmmsg": PacketSender}
 

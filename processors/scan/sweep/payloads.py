@@ -15,7 +15,6 @@ from processors.scan.probing.evidence import Evidence, clean
 
 TABLE = Path(__file__).with_name("payloads.toml")
 PIECE = re.compile(r"'(?P<text>[^']*)'|<(?P<form>x?)(?P<size>[1-8])>|(?P<bytes>(?:[0-9a-f]{2})+)|(?P<blank> +)")
-ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)

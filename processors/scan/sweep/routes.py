@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from types import ModuleType
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from processors.scan.scope.mask import Addresses, column_of
 
-RTM_NEWROUTE, RTM_GETROUTE, RTM_GETRULE = 24, 26, 34
+RTM_GETROUTE, RTM_GETRULE = 26, 34
 REQUEST, DUMP = 1, 0x301
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 UNICAST, LOCAL = 1, 2  # kinds of routes; to a broadcast or multicast address no probe goes
@@ -80,31 +80,27 @@ def is_own(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Addresses, by their places in a column, that go the same way; or the error number of why they go none."""
+    """Addresses, by their places in a column, that go the same way, or none."""
 
     route: Route | None
     places: NDArray[np.int64]
-    error: int = 0
 
 
 def routes_of(addresses: Addresses) -> list[Group]:
     """The ways to all addresses of a column. Of many, one is asked for between any two bounds of the routes and rules that there are."""
     version = 4 if addresses.dtype.kind == "u" else 6
-    found: dict[Route | int, list[NDArray[np.int64]]] = {}
+    found: dict[Route | None, list[NDArray[np.int64]]] = {}
     with netlink() as sock:
         bounds = _bounds(sock, version) if len(addresses) > FEW else None
         segments = np.arange(len(addresses)) if bounds is None else np.searchsorted(bounds, addresses, side="right")
         order = np.argsort(segments, kind="stable")
         starts = np.flatnonzero(np.diff(segments[order], prepend=-1))
         for places in np.split(order, starts[1:]) if len(order) else ():
-            way: Route | int
-            try:
+            way: Route | None = None
+            with suppress(OSError):
                 way = _ask(sock, text_of(addresses[places[0]]))
-            except OSError as error:
-                way = error.errno or errno.ENETUNREACH
             found.setdefault(way, []).append(places)
-    joined = ((way, np.sort(np.concatenate(parts))) for way, parts in found.items())
-    return [Group(way, places) if isinstance(way, Route) else Group(None, places, way) for way, places in joined]
+    return [Group(way, np.sort(np.concatenate(parts))) for way, parts in found.items()]
 
 
 def text_of(item: Any) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.core.settings import ScannerSettings
+from processors.scan.deception import answer_on_everything
 from processors.scan.meter import Meter
 from processors.scan.scope.mask import Addresses, Flags, column_of_texts
 from processors.scan.sweep.answers import Answers, answers_of
@@ -29,12 +30,12 @@ from processors.scan.sweep.ledger import Key, Ledger, PortState
 from processors.scan.sweep.neighbours import ethernet_header, neighbour_macs
 from processors.scan.sweep.order import Indices, Order
 from processors.scan.sweep.receive import Ears
+from processors.scan.sweep.retrying import MOST_ATTEMPTS, worth_another
 from processors.scan.sweep.rounds import Rounds
 from processors.scan.sweep.routers import read_unreachable, unreachables_socket
 from processors.scan.sweep.routes import Route, routes_of
 from processors.scan.sweep.throttle import Reins
 from processors.scan.sweep.transmit import RawSender
-from processors.scan.sweep.verdicts import MOST_ATTEMPTS, deceptive, worth_another
 from schemas.scope import Ask
 
 FIRST_SOURCE_PORT = 61_000  # above Linux's default ephemeral range, so that no socket of the kernel has it
@@ -192,7 +193,10 @@ class SynRun:
         return self._settings.connect_timeout if known is None else min(self._settings.connect_timeout, max(LEAST_PATIENCE, 4 * known))
 
     def _send(self, hosts: Indices, ports: Indices, attempt: int) -> None:
-        """Write and send what the grant covers now; note what it does not. What got a state meanwhile needs no probe any more."""
+        """Write and send what the grant covers now; note what it does not. What got a state meanwhile needs no probe any more.
+
+        A check that is not covered any more is not made, and what the port had answered stands.
+        """
         if attempt <= MOST_ATTEMPTS:
             still = self._open(hosts, ports)
             if not still.all():
@@ -210,13 +214,13 @@ class SynRun:
             self._checks.asked(hosts[written.allowed], time.monotonic())
         if len(written.frames) < len(hosts):
             self._meter.unsent(len(hosts) - len(written.frames))
-        for host, port in zip(hosts[~written.allowed], ports[~written.allowed], strict=True):
+        for host, port in zip(hosts[~written.allowed], ports[~written.allowed], strict=True) if attempt <= MOST_ATTEMPTS else ():
             key = self._ledger.addresses[self._rows[host]], self._ledger.ports[port]
             self._ledger.refuse(key, self._meter.refusal(key[0], Ask("tcp", key[1])))
         self._hear()
 
     async def _answered(self, waiting: Callable[[], int], seconds: float) -> None:
-        """Wait until nothing is waited for any more, or for so long. Raises Halted."""
+        """Wait until nothing is waited for any more, or for so long."""
         try:
             async with asyncio.timeout(seconds):
                 while waiting():
@@ -276,7 +280,7 @@ class SynRun:
             self._owed += len(hosts)
             self._opened += np.bincount(hosts, minlength=len(self._opened))
             asked = self._rounds.turn + 1 if self._attempt == 1 else len(self._ports)
-            for host in deceptive(self._opened, asked, self._settings.quarantine_ports):
+            for host in answer_on_everything(self._opened, asked, self._settings.quarantine_ports):
                 address = self._ledger.addresses[self._rows[host]]
                 self._ledger.quarantine(address, f"answered on {self._opened[host]} of the first {asked} ports")
                 self._opened[host] = 0

@@ -1,13 +1,9 @@
-"""When a sweep asks again what did not answer, and when it stops asking a host that answers on everything. Pure."""
+"""When a sweep asks again what did not answer. Pure."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from infra.core.settings import ScannerSettings
 from processors.scan.sweep.ledger import Ledger
-from processors.scan.sweep.order import Indices
 from processors.scan.sweep.recall import estimate
 
 MOST_ATTEMPTS = 8
@@ -15,7 +11,6 @@ TARGET = 0.998
 LEAST_SAMPLES = 20
 LONGER, GRACE = 3.0, 10.0
 """Further attempts begin only within so many times the first one's time, or so many seconds: a unit has its own limit."""
-MOSTLY = 0.5
 
 
 def worth_another(ledger: Ledger, attempt: int, settings: ScannerSettings, spent: float, first: float) -> bool:
@@ -28,11 +23,3 @@ def worth_another(ledger: Ledger, attempt: int, settings: ScannerSettings, spent
     recall = estimate(ledger.answers_by_attempt, ledger.checked, ledger.lost)
     lossy = recall.samples >= LEAST_SAMPLES and recall.recall < TARGET
     return lossy and attempt < MOST_ATTEMPTS and spent <= max(GRACE, LONGER * first)
-
-
-def deceptive(opened: NDArray[np.int64], asked: int, least: int) -> Indices:
-    """Which hosts answer on everything: on at least so many ports, and on most of those that each was asked for so far.
-
-    Ports are asked in a keyed order, so a real host would have to have most of its ports open.
-    """
-    return np.flatnonzero((opened >= least) & (opened >= MOSTLY * asked)).astype(np.uint32)
