@@ -1,4 +1,4 @@
-"""Hosts that answer on everything, show the same face everywhere, or none: honeypots, tarpits and firewalls that answer for what is not there. Pure."""
+"""Hosts that answer on everything, show one face everywhere, or none: honeypots, tarpits, firewalls that answer for others. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def looks_mute(asked: int, spoke: int) -> str | None:
     return ALL_MUTE if asked >= MUTE_PORTS and not spoke else None
 
 
-def answer_on_everything(opened: NDArray[np.int64], asked: int, least: int) -> NDArray[np.int64]:
+def answer_on_everything(opened: NDArray[np.int64], asked: NDArray[np.int64] | int, least: int) -> NDArray[np.int64]:
     """Which hosts answer on everything: on at least so many ports, and on most of those that each was asked for so far.
 
     Ports are asked in a keyed order, so a real host would have to have most of its ports open.

@@ -5,6 +5,7 @@ Scanner (dls-a) — target (dls-b), which has addresses on the link and a networ
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -18,11 +19,15 @@ import numpy as np
 import pytest
 
 from infra.core.settings import ScannerSettings
+from processors.scan.meter import Meter
 from processors.scan.scope.mask import column_of_texts
 from processors.scan.sweep.backends import FAST, open_first, wanted_of
+from processors.scan.sweep.ledger import Ledger, PortState
 from processors.scan.sweep.routes import Route, on_link, route_to, routes_of, text_of
+from processors.scan.sweep.syn import sweep_syn
 from processors.scan.sweep.transmit import two_cores
 from processors.scan.unit import UnitReport
+from schemas.portset import expand
 from tests.namespaces import capturing, inside, ip, join, namespaces
 from tests.scanning import NotingGate, is_open, make_unit, scan, wait_until
 
@@ -185,6 +190,29 @@ def test_a_host_that_answers_on_everything_is_quarantined_and_no_real_one_is(lin
     assert len(seen) <= 100 + 200, "a hundred to see it, and what was on its way"
     assert [one.address for one in report.hosts] == [real], "nobody looks closer at what is not believed"
     print("probes to the host that answers on everything:", len(seen))
+
+
+def test_the_kernels_resets_count_for_the_hosts_limit(link: None, tmp_path: Path) -> None:
+    limit, ports = 40, 100
+    unit = make_unit([EVERYTHING, FAR[4][0]], f"1-{ports}").model_copy(update={"per_host_per_second": limit})
+    settings = settings_of("sendmmsg", quarantine_ports=ports + 1, attempts=1)
+
+    def work() -> Ledger:
+        ledger = Ledger(unit.addresses, expand(unit.tcp_ports), settings.attempts)
+        asyncio.run(sweep_syn(ledger, Meter(NotingGate(), unit), settings))
+        return ledger
+
+    with capturing(tmp_path, f"inbound and tcp and dst host {EVERYTHING}", TARGET) as seen:
+        ledger = inside(SCANNER, work)
+    assert len(ledger.answered()[EVERYTHING]) == ports, "what was put off is asked in the end"
+    assert np.count_nonzero(ledger.states == PortState.CLOSED) == ports, "nobody else sits out"
+    times = np.sort([float(line[6:15]) + 60 * float(line[3:5]) for line in seen])
+    resets = sum("Flags [R" in line for line in seen)
+    assert resets >= ports
+    assert len(times) >= 2 * ports
+    most = max(np.searchsorted(times, times + 1.0) - np.arange(len(times)))
+    print("most in a second:", most, "packets:", len(times), "seconds:", times[-1] - times[0])
+    assert most <= 1.05 * limit + 1, "the reset of the last probe of a second comes after it"
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -1,4 +1,4 @@
-"""Checks, the throttle that heeds them, and further attempts."""
+"""Checks, the throttle that heeds them, further attempts, and turns that hosts sit out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from processors.scan.sweep.checks import CANARIES, LEAST, MOST, Checks
 from processors.scan.sweep.ledger import Ledger
 from processors.scan.sweep.retrying import MOST_ATTEMPTS, worth_another
 from processors.scan.sweep.throttle import BAD_LOSS, LEAST_RATE, Reins, Throttle
+from processors.scan.sweep.turns import Turns
 
 
 def column(numbers: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
@@ -113,3 +114,21 @@ def test_attempts_go_on_while_too_much_is_lost_and_no_longer() -> None:
     assert worth_another(ledger_of([640, 230]), 2, settings, 1.0, 1.0), "a third is lost at each attempt"
     assert not worth_another(ledger_of([640, 230]), 2, settings, 100.0, 10.0), "it takes too long"
     assert not worth_another(ledger_of([10] * MOST_ATTEMPTS), MOST_ATTEMPTS, settings, 1.0, 1.0), "the limit"
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=8), st.sets(st.integers(0, 9), max_size=10)), max_size=20))
+def test_each_debt_costs_one_turn_and_nothing_is_lost(story: list[tuple[list[int], set[int]]]) -> None:
+    turns, given_turns, owed = Turns(10), [], [0] * 10
+    for number, (debts, hosts) in enumerate(story):
+        turns.owe(np.array(debts, dtype=np.int64))
+        for host in debts:
+            owed[host] += 1
+        mine, ports = turns.take(column(sorted(hosts)), column([number] * len(hosts)))
+        assert set(mine.tolist()) == {host for host in hosts if owed[host] == 0}
+        owed = [debt - (host in hosts and debt > 0) for host, debt in enumerate(owed)]
+        given_turns += list(zip(mine.tolist(), ports.tolist(), strict=True))
+    while len((late := turns.again())[0]):
+        assert len(set(late[0].tolist())) == len(late[0]), "a round has each host once"
+        given_turns += list(zip(*(one.tolist() for one in turns.take(*late)), strict=True))
+    assert sorted(given_turns) == sorted((host, number) for number, (_, hosts) in enumerate(story) for host in hosts)
+    assert not turns.missed.any()

@@ -1,7 +1,8 @@
 """Checks: hosts that answered are asked again at the same port while a sweep goes on, to see what gets lost now. Pure.
 
 The first hosts that answered are the canaries, asked in every check; the others of a check are drawn at random. A check has its own
-source port, so that its answers are told from those of probes. What a check costs is at most a hundredth of the probes since the last.
+source port, so that its answers are told from those of probes. What a check costs is a hundredth of the probes since the
+last, but eight at least.
 """
 
 from __future__ import annotations

@@ -233,8 +233,13 @@ class SynRun:
         """How many ports have no state yet."""
         return int(np.count_nonzero(self._ledger.states[self._rows] == PortState.OPEN))
 
+    def _owe(self, hosts: NDArray[np.int64]) -> None:
+        """Note the resets that the kernel sent to these, which answered with SYN/ACK."""
+        self._owed += len(hosts)
+        self._rounds.turns.owe(hosts)
+
     def _settle(self) -> None:
-        """Pay for the resets that the kernel sent to what answered with SYN/ACK: what leaves next waits for them."""
+        """Pay for the kernel's resets from the budgets: what leaves next waits for them. Hosts pay by sitting out."""
         owed, self._owed = self._owed, 0
         if owed:
             self._meter.owe(owed)
@@ -260,7 +265,7 @@ class SynRun:
             these = known & (answers.attempts == attempt)
             if attempt > MOST_ATTEMPTS:
                 self._checks.heard(hosts[these], int(attempt) - MOST_ATTEMPTS - 1, time.monotonic())
-                self._owed += int(np.count_nonzero(these & answers.opened))
+                self._owe(hosts[these & answers.opened])
                 continue
             for opened in (True, False):
                 chosen = np.flatnonzero(these & (answers.opened == opened))
@@ -277,12 +282,14 @@ class SynRun:
         hosts, columns = hosts[fresh], columns[fresh]
         self._checks.answered(hosts.astype(np.uint32), columns.astype(np.uint32))
         if opened:
-            self._owed += len(hosts)
+            self._owe(hosts)
             self._opened += np.bincount(hosts, minlength=len(self._opened))
-            asked = self._rounds.turn + 1 if self._attempt == 1 else len(self._ports)
+            asked = np.full(len(self._opened), len(self._ports))
+            if self._attempt == 1:
+                asked = np.minimum(self._rounds.turn + 1, asked) - self._rounds.turns.missed
             for host in answer_on_everything(self._opened, asked, self._settings.quarantine_ports):
                 address = self._ledger.addresses[self._rows[host]]
-                self._ledger.quarantine(address, f"answered on {self._opened[host]} of the first {asked} ports")
+                self._ledger.quarantine(address, f"answered on {self._opened[host]} of the first {asked[host]} ports")
                 self._opened[host] = 0
 
     def _hear_routers(self) -> None:
