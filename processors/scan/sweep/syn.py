@@ -246,10 +246,7 @@ class SynRun:
 
     def _hear(self) -> None:
         """Take all blocks of the ring that are full, as one."""
-        blocks = []
-        while (rows := self._ears.hear()) is not None:
-            blocks.append(rows)
-        if blocks:
+        if blocks := self._ears.hear():
             self._note(answers_of(np.concatenate(blocks), self.version, self._secret, self._first_port))
             self._settle()
 

@@ -1,4 +1,4 @@
-"""Sees the packets that leave this machine for some subnets: a ring that the kernel fills (TPACKET_V3, packet(7)) behind a BPF filter.
+"""Sees the packets that leave this machine for some subnets: a ring that the kernel fills behind a BPF filter.
 
 A tap sits where a packet is handed to the device, behind routing, neighbours, firewall and queues: what it sees has left. So it sees
 what no program of ours could count: the kernel's acknowledgements and resets, and what nmap or traceroute sent.
@@ -7,8 +7,6 @@ what no program of ours could count: the kernel's acknowledgements and resets, a
 from __future__ import annotations
 
 import ipaddress
-import mmap
-import socket
 import struct
 from collections.abc import Collection, Iterator
 from typing import Any, Final
@@ -17,25 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.scan.scope.mask import Addresses, Ports
-from processors.scan.sweep.filters import attach
+from processors.scan.sweep.ring import Ring
 from processors.scan.sweep.routes import route_to
-from processors.scan.sweep.transmit import bind_to
 from processors.scan.witness.account import Packets
 from processors.scan.witness.summary import CODES, KINDS
 from schemas.events.touches import PacketKind
 
-SOL_PACKET, PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, TPACKET_V3 = 263, 5, 6, 10, 2
-ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86DD
+ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
 BLOCK_BYTES: Final = 1 << 19
 BLOCKS: Final = 16
-FRAME_BYTES: Final = 2048
 RETIRE_MS: Final = 100
-# offsets in struct tpacket_block_desc, struct tpacket3_hdr, and struct sockaddr_ll behind it
-STATUS, COUNT, FIRST = 8, 12, 16
+# offsets in struct tpacket3_hdr, and struct sockaddr_ll behind it
 SECONDS, NANOSECONDS, NETWORK, PROTOCOL, INTERFACE = 4, 8, 26, 50, 52
 SEEN: Final = 64
 """Bytes that are kept of a packet: an IPv4 header with all its options, and the ports behind it."""
-TO_USER: Final = 1
 OUTGOING: Final = 4  # PACKET_OUTGOING
 LD_W, LD_H, LD_B, AND, JA, JEQ, JGT, JGE, RET = 0x20, 0x28, 0x30, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
 AD_PROTOCOL, AD_PACKET_TYPE = 0xFFFFF000, 0xFFFFF004  # SKF_AD_OFF and what the kernel knows beside the bytes
@@ -77,55 +70,36 @@ class Tap:
     """Packets that leave for these subnets, from now on, on all interfaces of the namespace. Needs CAP_NET_RAW; raises OSError without."""
 
     def __init__(self, subnets: Collection[str]) -> None:
-        self._next = 0
-        self._watched: frozenset[str] | None = frozenset()
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-        try:
-            self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
-            ring = (BLOCK_BYTES, BLOCKS, FRAME_BYTES, BLOCK_BYTES * BLOCKS // FRAME_BYTES, RETIRE_MS, 0, 0)
-            self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, struct.pack("7I", *ring))
-            self.watch(subnets)
-            self._map = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * BLOCKS)
-            bind_to(self._socket, 0, ETH_P_ALL)  # only now that filter and ring stand
-        except BaseException:
-            self._socket.close()
-            raise
-        self._bytes = np.frombuffer(self._map, dtype=np.uint8)
+        self._watched = self._named(subnets)
+        self._ring = Ring(program(subnets), BLOCKS, BLOCK_BYTES, RETIRE_MS)
+
+    @staticmethod
+    def _named(subnets: Collection[str]) -> frozenset[str] | None:
+        return frozenset(subnets) if len(subnets) <= MOST_NAMED else None
 
     def watch(self, subnets: Collection[str]) -> None:
         """Let these subnets count from now on, and no others (where they are many: all)."""
-        watched = frozenset(subnets) if len(subnets) <= MOST_NAMED else None
-        if watched == self._watched:
+        if self._named(subnets) == self._watched:
             return
-        self._watched = watched
-        attach(self._socket, program(subnets))
+        self._watched = self._named(subnets)
+        self._ring.filter(program(subnets))
 
     def fileno(self) -> int:
         """For who waits until a block is full, or `RETIRE_MS` old."""
-        return self._socket.fileno()
+        return self._ring.fileno()
 
     def read(self) -> Iterator[Packets]:
         """All that blocks hold which the kernel has handed over, by block and IP version."""
-        for _ in range(BLOCKS):
-            block = self._bytes[self._next * BLOCK_BYTES : (self._next + 1) * BLOCK_BYTES]
-            words = block[:64].view(np.uint32)
-            if not words[STATUS // 4] & TO_USER:
-                return
-            if words[COUNT // 4]:
-                yield from _packets(_rows(block, int(words[COUNT // 4]), int(words[FIRST // 4])))
-            words[STATUS // 4] = 0
-            self._next = (self._next + 1) % BLOCKS
+        for block, count, first in self._ring.blocks():
+            yield from _packets(_rows(block, count, first))
 
     def missed(self) -> int:
         """Packets for which the ring had no room, since this was last asked."""
-        _, drops, _ = struct.unpack("3I", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12))
-        return int(drops)
+        return self._ring.drops()
 
     def close(self) -> None:
-        """Give ring and socket back."""
-        del self._bytes
-        self._map.close()
-        self._socket.close()
+        """Give the ring back."""
+        self._ring.close()
 
 
 def _rows(block: NDArray[np.uint8], count: int, first: int) -> NDArray[np.uint8]:

@@ -1,0 +1,186 @@
+"""Examples of what is allowed, asked for, and seen: from grants to touches."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from schemas.events.base import Event, PortRange
+from schemas.events.grants import Command, CommandKind, Grant, Intensity, Signature, Window
+from schemas.events.observations import (
+    Hop,
+    HostObservation,
+    HostPorts,
+    Impact,
+    Quarantine,
+    ServiceObservation,
+    SweepResult,
+)
+from schemas.events.targets import Cadence, CadenceKind, Campaign, Cause, PinnedName, Refusal, Run, TargetRequest, WorkUnit
+from schemas.events.touches import PacketKind, Touch, Touches
+from schemas.examples.ground import ADDRESS, AT, RUN, SERVICE, SUBNET, UNIT, WEB
+from schemas.ids import content_id
+
+LOOKS: tuple[tuple[str, Event], ...] = (
+    (
+        "grants",
+        Grant(
+            grant_id="lab",
+            revision=2,
+            zones=("default",),
+            networks=("198.18.0.0/15", "2001:db8:18::/48"),
+            exclusions=("198.18.0.128/25",),
+            tcp_ports=(PortRange(first=1, last=65535),),
+            udp_ports=(PortRange(first=53, last=53),),
+            icmp=True,
+            path=True,
+            intensity=Intensity(packets_per_second=1000, per_host_per_second=40, intrusive=False),
+            windows=(Window(weekdays=(0, 1, 2, 3, 4), from_minute=1320, to_minute=1440),),
+            valid_from=AT,
+            expires_at=AT + timedelta(days=30),
+            reason="yearly agreement",
+            issued_by="ann",
+            signer="operator",
+            signature="c2lnbmF0dXJl",
+            cosignatures=(Signature(signer="security", signature="YW5vdGhlcg=="),),
+        ),
+    ),
+    ("commands", Command(agent_id="*", kind=CommandKind.FREEZE, networks=("198.18.0.0/24",), issued_by="ann", issued_at=AT)),
+    ("commands", Command(agent_id="*", kind=CommandKind.THAW, networks=("198.18.0.0/24",), issued_by="Ann Lee", issued_at=AT)),
+    (
+        "campaigns",
+        Campaign(
+            campaign_id="dmz",
+            targets=("198.18.1.0/24", "legacy.lab.test"),
+            ports="80,443",
+            probes=("http", "tls"),
+            cadence=Cadence(kind=CadenceKind.CRON, cron="0 3 * * *"),
+            grant_id="lab",
+            changed_by="ann",
+            changed_at=AT,
+        ),
+    ),
+    (
+        "targets",
+        TargetRequest(
+            request_id="cmdb-2026-01-02",
+            targets=("198.18.1.0/24", "198.18.2.1-198.18.2.9", "legacy.lab.test"),
+            ports="80,443",
+            probes=("http",),
+            grant_id="lab",
+            campaign_id="dmz",
+            cause=Cause.CONFIRMATION,
+            requested_by="cmdb",
+            not_before=AT,
+        ),
+    ),
+    (
+        "runs",
+        Run(
+            run_id=RUN,
+            request_id="cmdb-2026-01-02",
+            campaign_id="dmz",
+            zone="default",
+            cause=Cause.CAMPAIGN,
+            units=3,
+            addresses=256,
+            ports=2,
+            excluded=4,
+            refused=(Refusal(target="203.0.113.7", reason="203.0.113.7 is in no network of any grant"),),
+            started_at=AT,
+        ),
+    ),
+    (
+        "work",
+        WorkUnit(
+            unit_id=UNIT,
+            run_id=RUN,
+            campaign_id="dmz",
+            zone="default",
+            subnet=SUBNET,
+            addresses=(ADDRESS,),
+            names=(PinnedName(name="legacy.lab.test", address=ADDRESS),),
+            tcp_ports=WEB,
+            udp_ports=(PortRange(first=53, last=53),),
+            probes=("http", "tls"),
+            grant_id="lab",
+            grant_revision=2,
+            packets_per_second=1000,
+            per_host_per_second=40,
+            cause=Cause.CAMPAIGN,
+            planned_at=AT,
+            not_before=AT,
+            expires_at=AT + timedelta(hours=1),
+        ),
+    ),
+    (
+        "probes",
+        SweepResult(
+            unit_id=UNIT,
+            run_id=RUN,
+            campaign_id="dmz",
+            zone="default",
+            subnet=SUBNET,
+            grant_id="lab",
+            agent_id="scanner-0",
+            engine="syn",
+            probed=(ADDRESS, "198.18.1.4"),
+            ports=WEB,
+            hosts=(HostPorts(address=ADDRESS, answered=(443,), closed=(WEB[0],), unreachable=(), not_probed=()),),
+            complete=False,
+            stopped_reason="time",
+            packets_sent=6,
+            loss=0.01,
+            recall=0.999,
+            recall_samples=2,
+            recall_low=0.85,
+            recall_high=1.0,
+            drops=1,
+            quarantined=(Quarantine(address="198.18.0.66", reason="answered on 100 of the first 104 ports"),),
+            started_at=AT,
+            finished_at=AT + timedelta(seconds=2),
+            impact=(Impact(address=ADDRESS, port=443),),
+        ),
+    ),
+    (
+        "probes",
+        HostObservation(
+            observation_id=content_id("observation", UNIT, ADDRESS),
+            unit_id=UNIT,
+            run_id=RUN,
+            campaign_id="dmz",
+            zone="default",
+            subnet=SUBNET,
+            address=ADDRESS,
+            grant_id="lab",
+            agent_id="scanner-0",
+            names=("legacy.lab.test",),
+            services=(SERVICE, ServiceObservation(port=22)),
+            path=(Hop(ttl=1, address="198.18.0.2", rtt_ms=0.2), Hop(ttl=2)),
+            fingerprints="1",
+            observed_at=AT,
+        ),
+    ),
+    (
+        "touches",
+        Touches(
+            record_id=content_id("touches", "example"),
+            unit_id=UNIT,
+            run_id=RUN,
+            campaign_id="dmz",
+            zone="default",
+            subnet=SUBNET,
+            grant_id="lab",
+            grant_revision=2,
+            issued_by="ann",
+            agent_id="scanner-0",
+            exact=True,
+            touches=(
+                Touch(
+                    first=ADDRESS, last="198.18.1.4", kind=PacketKind.TCP, ports=WEB, every_port=True, packets=4, first_at=AT, last_at=AT
+                ),
+                Touch(first=ADDRESS, last=ADDRESS, kind=PacketKind.ICMP, packets=1, first_at=AT, last_at=AT),
+            ),
+            at=AT,
+        ),
+    ),
+)
