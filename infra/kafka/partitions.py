@@ -73,13 +73,13 @@ class Partitions:
         return self._assigned and not self._arrived
 
     def positions(self) -> list[TopicPartition]:
-        """Where this worker stands in each assigned partition, as far as that is known: read to, else committed."""
+        """Where this worker stands in each assigned partition: read to, else committed, else at the beginning.
+
+        Each is named: a transaction that names no position is one in which the group can't refuse a worker that was left behind.
+        """
         places = self._consumer.position(self._consumer.assignment())
-        known = [
-            (one.topic, one.partition, one.offset if one.offset >= 0 else self._stable.get((one.topic, one.partition), -1))
-            for one in places
-        ]
-        return [TopicPartition(topic, number, offset) for topic, number, offset in known if offset >= 0 and self.has(number)]
+        known = [(one, one.offset if one.offset >= 0 else self._stable.get((one.topic, one.partition), 0)) for one in places]
+        return [TopicPartition(one.topic, one.partition, max(0, offset)) for one, offset in known if self.has(one.partition)]
 
     def owned(self) -> list[int]:
         """The numbers of the partitions that can be worked on."""
