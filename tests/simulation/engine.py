@@ -1,15 +1,14 @@
-"""The real transactional loop on the simulated broker, with a step whose results betray every record that was lost, doubled or swapped."""
+"""The real transactional loop on the simulated broker, and what is wrong with what it left there."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -17,8 +16,7 @@ from unittest import mock
 import structlog
 from confluent_kafka import KafkaException
 
-from infra.core.errors import DriftlineError, Poison
-from infra.core.ports import Context, Emit, Record, StepPlan
+from infra.core.errors import DriftlineError
 from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.loop import StepLoop
 from schemas.codec import Codec
@@ -28,13 +26,11 @@ from schemas.events.operations import Rollup, Tick
 from tests.simulation.broker import Broker
 from tests.simulation.clients import SimConsumer, SimProducer
 from tests.simulation.world import Clock, Faults, Process, World
+from tests.tallying import BAD_SECOND, PLAN, START, Tally, folded, kept, told
 
 PARTITIONS = 3
-ROLE, STATE = "correlator", "state.correlator"
-PLAN = StepPlan(ROLE, ("ticks",), STATE, global_tables=("intel",), global_inputs=("intel",))
+ROLE, STATE = PLAN.role, PLAN.changelog or ""
 TOPICS = {"ticks": PARTITIONS, "rollups": PARTITIONS, STATE: PARTITIONS, "dlq.ticks": PARTITIONS, "intel": 1}
-START = datetime(2026, 1, 1, tzinfo=UTC)
-BAD_SECOND = 59
 
 
 class QuickCodec(Codec):
@@ -54,33 +50,6 @@ class QuickCodec(Codec):
 
 CODEC = QuickCodec()
 MODULES = ("loop", "partitions", "globaltables", "client", "outbox")
-
-
-class Tally:
-    """For each key a chain of hashes over its records, in their order; for each record of `intel`, one word in every partition."""
-
-    def handle(self, record: Record, context: Context) -> Iterable[Emit]:
-        """The count and the chain so far. Raises Poison for a record of the last second of a minute."""
-        if isinstance(record.event, IntelRecord):
-            text = f"judged|{record.key}|{record.offset}"
-            times = int(context.state.get(text) or b"0") + 1
-            context.state.put(text, b"%d" % times)
-            yield rolled(text, "judged", record.offset, times, context.partition)
-        if isinstance(record.event, Tick):
-            context.state.put("last", record.key.encode())
-            if record.event.minute.second == BAD_SECOND:
-                raise Poison("a bad one")
-            known = context.state.get(record.key) or b"0|"
-            count, _, chain = known.partition(b"|")
-            link = hashlib.sha1(chain + record.event.minute.isoformat().encode(), usedforsecurity=False).hexdigest()
-            context.state.put(record.key, f"{int(count) + 1}|{link}".encode())
-            yield rolled(record.key, link, int(count) + 1, 1, context.partition)
-
-
-def rolled(name: str, kind: str, count: int, times: int, partition: int) -> Emit:
-    """An output of the step."""
-    event = Rollup(name=name, zone="simulated", kind=kind, window_start=START, window_seconds=1, count=count, value=float(times))
-    return Emit("rollups", name, event, partition=partition)
 
 
 class DiskStore:
@@ -234,41 +203,18 @@ def _wrong(world: World) -> Iterator[str]:
     """Compare what the world holds with what a plain fold of the inputs gives."""
     broker = world.broker
     for number in range(PARTITIONS):
-        values, outputs, dead = _folded(broker, number)
-        told = [CODEC.decode("rollups", entry.value or b"") for _, entry in broker.logs["rollups", number].committed()]
-        tallied = [(one.name, one.kind, one.count) for one in told if isinstance(one, Rollup) and one.kind != "judged"]
-        if tallied != outputs:
-            yield f"partition {number}: outputs {len(tallied)} of {len(outputs)}, lost or doubled {_differ(tallied, outputs)}"
-        kept = {key: value for key, value in state(broker, number).items() if key[:1] != "\0" and not key.startswith("judged|")}
-        if kept != values:
-            yield f"partition {number}: state {kept} is not {values}"
+        wanted = folded(((entry.key, entry.value) for _, entry in broker.logs["ticks", number].committed()), CODEC)
+        events = [CODEC.decode("rollups", entry.value or b"") for _, entry in broker.logs["rollups", number].committed()]
+        outputs = [one for one in map(told, events) if one]
+        if outputs != wanted.outputs:
+            yield f"partition {number}: outputs {len(outputs)} of {len(wanted.outputs)}, not the same: {_differ(outputs, wanted.outputs)}"
+        if kept(state(broker, number)) != wanted.state:
+            yield f"partition {number}: state {kept(state(broker, number))} is not {wanted.state}"
         set_aside = [entry.value for _, entry in broker.logs["dlq.ticks", number].committed()]
-        if set_aside != dead:
-            yield f"partition {number}: {len(set_aside)} records in the DLQ, not {len(dead)}"
-        yield from _judged_wrong(broker, number, [one for one in told if isinstance(one, Rollup) and one.kind == "judged"])
+        if set_aside != wanted.dead:
+            yield f"partition {number}: {len(set_aside)} records in the DLQ, not {len(wanted.dead)}"
+        yield from _judged_wrong(broker, number, [one for one in events if isinstance(one, Rollup) and one.kind == "judged"])
     yield from _stores_wrong(world)
-
-
-def _folded(broker: Broker, number: int) -> tuple[dict[str, bytes], list[tuple[str, str, int]], list[bytes | None]]:
-    """State, outputs and dead letters of a partition, by a plain fold."""
-    chains: dict[str, tuple[int, str]] = defaultdict(lambda: (0, ""))
-    values: dict[str, bytes] = {}
-    outputs, dead = list[tuple[str, str, int]](), list[bytes | None]()
-    for _, entry in broker.logs["ticks", number].committed():
-        key = (entry.key or b"").decode()
-        try:
-            event = CODEC.decode("ticks", entry.value or b"")
-        except ValueError:
-            event = None
-        if not isinstance(event, Tick) or event.minute.second == BAD_SECOND:
-            dead.append(entry.value)
-            continue
-        count, chain = chains[key]
-        link = hashlib.sha1((chain + event.minute.isoformat()).encode(), usedforsecurity=False).hexdigest()
-        chains[key] = count + 1, link
-        values |= {"last": key.encode(), key: f"{count + 1}|{link}".encode()}
-        outputs.append((key, link, count + 1))
-    return values, outputs, dead
 
 
 def _judged_wrong(broker: Broker, number: int, judged: list[Rollup]) -> Iterator[str]:
