@@ -12,6 +12,7 @@ ALIKE_PORTS = 20
 MANY_ALIKE = f"identical banners on {ALIKE_PORTS} or more ports"
 MUTE_PORTS = 50
 MOSTLY = 0.5
+MANY_STRAYS = "many SYN/ACKs that answer no probe"
 ALL_MUTE = f"{MUTE_PORTS} or more ports accept a connection and say nothing to any question"
 
 

@@ -189,12 +189,18 @@ def tormenting(torment: Callable[[random.Random], None], seed: int, pauses: tupl
                 torment(luck)
             except StopIteration:
                 break
+            except Exception as error:  # noqa: BLE001  told to the test, in its own thread
+                trouble.append(error)
+                break
         over.set()
 
+    trouble: list[Exception] = []
     thread = threading.Thread(target=go, daemon=True)
     thread.start()
     try:
         yield over
     finally:
         leave.set()
-        thread.join(60)
+        thread.join(120)
+    if trouble:
+        raise InfrastructureError(f"the torment failed: {trouble[0]}") from trouble[0]

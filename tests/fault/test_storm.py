@@ -78,7 +78,7 @@ def test_kills_of_workers_and_of_the_broker_change_nothing(tmp_path: Path, size:
             elif site.broker.pid is not None and name == "broker_kills":
                 os.kill(site.broker.pid, signal.SIGKILL)
                 until(lambda: site.broker.poll() is not None, 20, "the broker to be dead")
-                site.broker.start(timeout=90)
+                site.broker.start(timeout=180)
             elif site.broker.pid is not None:
                 os.kill(site.broker.pid, signal.SIGSTOP)
                 time.sleep(luck.uniform(0.5, 4.0))

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 CONNECT_SECONDS = 3.0
-FREE_BYTES = 8192  # what an admitted conversation may read before it asks the gate for the further ACKs
-ACKS_PER_BLOCK = 3  # of 8 KB: one ACK for every second segment
 CHUNK = 4096
+SEGMENT_BYTES = 1000  # of an honest answer; each is acknowledged at most once
+DRIPS = 16  # segments beyond that, after which who sends them is hung up on
+LOOK_SECONDS = 0.02
+RESET = 1
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Wire:
     """An open connection. Failures of the other side (reset, end, silence) are short or empty reads, never exceptions."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, admit: Callable[[int], Awaitable[None]]) -> None:
-        self._reader, self._writer, self._admit = reader, writer, admit
-        self._read, self._paid = 0, FREE_BYTES
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, admit: Callable[[int], Awaitable[None]], account: Account
+    ) -> None:
+        self._reader, self._writer, self._admit, self._account = reader, writer, admit, account
+        self._read = 0
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -50,28 +57,88 @@ class Wire:
         return await self.read(until=b"\0never\0" * 8, limit=limit, seconds=seconds)
 
     async def _pay(self, size: int) -> None:
+        """Pay for what our side sent since it was last paid for, before more is read."""
         self._read += size
-        while self._read > self._paid:
-            self._paid += FREE_BYTES
-            await self._admit(ACKS_PER_BLOCK)
+        owed = self._account.owed(self._read)
+        if owed > 0:
+            await self._admit(owed)
+
+
+class Account:
+    """What one conversation has sent, as the kernel counts it, and what of that is paid for.
+
+    The kernel acknowledges by segments, not by bytes: who drips his answer gets as many acknowledgements as he wrote bytes.
+    """
+
+    def __init__(self, sock: socket.socket, paid: int) -> None:
+        self._socket, self._paid, self._cost = sock, paid, paid
+
+    def owed(self, read: int) -> int:
+        """Packets that left and were not paid for, of a conversation in which so many bytes were read; they count as paid now."""
+        sent, _ = counted(self._socket) or (self._cost + read // SEGMENT_BYTES, read)
+        owed = max(0, sent + RESET - self._paid)
+        self._paid += owed
+        return owed
+
+    def too_many(self) -> bool:
+        """Whether more left than what was said to us can explain."""
+        sent, received = counted(self._socket) or (0, 0)
+        return sent > self._cost + DRIPS + received // SEGMENT_BYTES
+
+
+def counted(sock: socket.socket) -> tuple[int, int] | None:
+    """Segments sent and bytes received on a TCP connection (struct tcp_info of linux/tcp.h); None where the kernel does not tell."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 144)
+    except (OSError, AttributeError):
+        return None
+    if len(info) < 144:
+        return None
+    received, sent = struct.unpack_from("=QI", info, 128)
+    return sent, received
 
 
 @asynccontextmanager
 async def dial(
     address: str, port: int, admit: Callable[[int], Awaitable[None]], cost: int, tls: ssl.SSLContext | None = None, name: str = ""
 ) -> AsyncIterator[Wire]:
-    """Connect once the gate has admitted `cost` packets. Raises OSError (also for a failed handshake), OutOfScope, Halted."""
+    """Connect once the gate has admitted `cost` packets; what left beyond them is paid for afterwards.
+
+    Who makes us send far more than he says is hung up on. Raises OSError (also for a failed handshake), OutOfScope, Halted.
+    """
     await admit(cost)
-    async with asyncio.timeout(CONNECT_SECONDS):
-        reader, writer = await asyncio.open_connection(
-            address,
-            port,
-            limit=2 * CHUNK,
-            ssl=tls,
-            server_hostname=(name or "") if tls else None,
-            ssl_handshake_timeout=CONNECT_SECONDS if tls else None,
-        )
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+    account, writer = Account(sock, cost), None
+    watchman = asyncio.create_task(_hang_up_on_drips(sock, account))
     try:
-        yield Wire(reader, writer, admit)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await asyncio.get_running_loop().sock_connect(sock, (address, port))
+            reader, writer = await asyncio.open_connection(
+                limit=2 * CHUNK,
+                sock=sock,
+                ssl=tls,
+                server_hostname=(name or "") if tls else None,
+                ssl_handshake_timeout=CONNECT_SECONDS if tls else None,
+            )
+        yield Wire(reader, writer, admit, account)
     finally:
-        writer.transport.abort()
+        watchman.cancel()
+        owed = account.owed(0)
+        if writer is not None:
+            writer.transport.abort()
+        else:
+            sock.close()
+        if owed:
+            await admit(owed)
+
+
+async def _hang_up_on_drips(sock: socket.socket, account: Account) -> None:
+    """Whatever comes after this is answered with a reset."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if account.too_many():
+            break
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)

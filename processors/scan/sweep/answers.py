@@ -21,12 +21,16 @@ IHL_5 = 0x45
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Who answered, on which port, at which attempt (from 1), and whether with SYN/ACK (else with RST)."""
+    """Who answered, on which port, at which attempt (from 1), and whether with SYN/ACK (else with RST).
+
+    `strays`: who sent a SYN/ACK that answers no probe, once for each; the kernel resets those too.
+    """
 
     addresses: Addresses
     ports: Ports
     attempts: NDArray[np.uint64]
     opened: Flags
+    strays: Addresses
 
 
 def answers_of(rows: Rows, version: int, secret: bytes, first_port: int) -> Answers:
@@ -43,8 +47,9 @@ def answers_of(rows: Rows, version: int, secret: bytes, first_port: int) -> Answ
     probe = (_number(rows, tcp + 8, ">u4").astype(np.uint32)) - np.uint32(1)
     flags = rows[:, tcp + 13]
     opened = (flags & (SYN | ACK | RST)) == (SYN | ACK)
-    ours = (opened | ((flags & RST) != 0)) & (probe == cookies(secret, words_of(addresses), ports.astype(np.uint64), attempts))
-    return Answers(addresses[ours], ports[ours], attempts[ours], opened[ours])
+    fits = probe == cookies(secret, words_of(addresses), ports.astype(np.uint64), attempts)
+    ours = (opened | ((flags & RST) != 0)) & fits
+    return Answers(addresses[ours], ports[ours], attempts[ours], opened[ours], addresses[opened & ~fits])
 
 
 def _number(rows: Rows, offset: int, kind: str) -> NDArray[np.generic]:

@@ -85,6 +85,7 @@ class EchoRun:
         allowed = self._meter.mask().allows(self._column[hosts], self._no_ports[hosts], "icmp")
         left = 0
         for host in hosts[allowed]:
+            self._meter.recheck_unit()  # a process that was stopped since this was allowed must not send it
             request = message(REQUEST[self._version], self._cookies[attempt][host])
             try:
                 self._socket.sendto(request, (self._texts[host], 0))

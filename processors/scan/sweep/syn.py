@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.core.settings import ScannerSettings
-from processors.scan.deception import answer_on_everything
+from processors.scan.deception import MANY_STRAYS, answer_on_everything
 from processors.scan.meter import Meter
 from processors.scan.scope.mask import Addresses, Flags, column_of_texts
 from processors.scan.sweep.answers import Answers, answers_of
@@ -111,6 +111,7 @@ class SynRun:
         self._attempt, self._watch = 0, watch
         self._place_in_rows = {ledger.addresses[row]: place for place, row in enumerate(rows.tolist())} if watch else {}
         self._opened: NDArray[np.int64] = np.zeros(len(rows), dtype=np.int64)
+        self._strays: NDArray[np.int64] = np.zeros(len(rows), dtype=np.int64)
         self._owed = self._sent = self._sent_before = 0
         self._news = asyncio.Event()
         ethernet = ethernet_header(out.interface, out.next_hop or bytes(6), self.version) if out.interface else b""
@@ -205,8 +206,7 @@ class SynRun:
         addresses, numbers = self._addresses[hosts], self._ports[ports]
         macs = None if self._macs is None else self._macs[hosts]
         written = self._writer.write(addresses, numbers, attempt, self._meter.mask(), macs)
-        self._meter.recheck_unit()  # a process that was stopped since the budget allowed this must not send what it stands for
-        self._sender.send(written.frames, addresses[written.allowed])
+        self._sender.send(written.frames, addresses[written.allowed], self._meter.recheck_unit)
         if self._sender.unseen:
             self._meter.touched(addresses[written.allowed], numbers[written.allowed])
         self._sent += len(written.frames)
@@ -251,23 +251,40 @@ class SynRun:
             self._settle()
 
     def _note(self, answers: Answers) -> None:
-        """Take answers to probes and checks of ours."""
+        """Take answers to probes and checks of ours; the kernel resets each SYN/ACK, also a second one and one to no probe."""
+        self._note_strays(answers.strays)
         if not len(answers.addresses):
             return
-        place = np.minimum(np.searchsorted(self._addresses, answers.addresses, sorter=self._sorted), len(self._sorted) - 1)
-        hosts = self._sorted[place]
+        hosts = self._places(answers.addresses)
         columns = np.minimum(np.searchsorted(self._ports, answers.ports), len(self._ports) - 1)
         known = (self._addresses[hosts] == answers.addresses) & (self._ports[columns] == answers.ports) & (answers.attempts <= BLOCK)
+        self._owe(hosts[known & answers.opened])
         for attempt in np.unique(answers.attempts[known]):
             these = known & (answers.attempts == attempt)
             if attempt > MOST_ATTEMPTS:
                 self._checks.heard(hosts[these], int(attempt) - MOST_ATTEMPTS - 1, time.monotonic())
-                self._owe(hosts[these & answers.opened])
                 continue
             for opened in (True, False):
                 chosen = np.flatnonzero(these & (answers.opened == opened))
                 self._take(hosts[chosen], columns[chosen], opened, int(attempt))
         self._news.set()
+
+    def _places(self, addresses: Addresses) -> NDArray[np.int64]:
+        """Where these stand among the hosts; anywhere, if nowhere."""
+        place = np.minimum(np.searchsorted(self._addresses, addresses, sorter=self._sorted), len(self._sorted) - 1)
+        return self._sorted[place]
+
+    def _note_strays(self, strays: Addresses) -> None:
+        """Pay for what was reset and no answer; stop asking who sends too much of it."""
+        if not len(strays):
+            return
+        hosts = self._places(strays)
+        hosts = hosts[self._addresses[hosts] == strays]
+        self._owe(hosts)
+        self._strays += np.bincount(hosts, minlength=len(self._strays))
+        for host in np.flatnonzero(self._strays >= self._settings.quarantine_ports):
+            self._ledger.quarantine(self._ledger.addresses[self._rows[host]], MANY_STRAYS)
+            self._strays[host] = 0
 
     def _take(self, hosts: NDArray[np.int64], columns: NDArray[np.int64], opened: bool, attempt: int) -> None:
         """Note answers of one kind at one attempt; see whether a host answers on everything."""
@@ -279,7 +296,6 @@ class SynRun:
         hosts, columns = hosts[fresh], columns[fresh]
         self._checks.answered(hosts.astype(np.uint32), columns.astype(np.uint32))
         if opened:
-            self._owe(hosts)
             self._opened += np.bincount(hosts, minlength=len(self._opened))
             asked = np.full(len(self._opened), len(self._ports))
             if self._attempt == 1:

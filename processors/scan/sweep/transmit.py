@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
@@ -23,7 +24,8 @@ from processors.scan.scope.mask import Addresses
 from processors.scan.sweep.frames import Frames
 
 AT_ONCE: Final = 1024
-SEND_BUFFER: Final = 8 << 20
+SEND_BUFFER: Final = 1 << 16
+"""Bytes that may wait behind a socket, some hundred frames: what a slow link holds back leaves even when it must not any more."""
 FULL_WAIT_MS: Final = 10
 WORTH_TWO: Final = 1024
 PATIENCE: Final = 5.0  # seconds without a packet that leaves, after which the way out counts as broken
@@ -40,6 +42,8 @@ MMSGHDR = np.dtype(
     }
 )
 libc = ctypes.CDLL(None, use_errno=True)
+Recheck = Callable[[], None]
+"""Raises what must end the sending: what was allowed when the rows were written may not be so any more."""
 
 
 class Sender(Protocol):
@@ -52,8 +56,11 @@ class Sender(Protocol):
     ethernet: bool
     unseen: bool
 
-    def send(self, frames: Frames, addresses: Addresses) -> int:
-        """Send all rows, waiting where the way out is full; none is left waiting. Returns how many left; raises OSError."""
+    def send(self, frames: Frames, addresses: Addresses, recheck: Recheck) -> int:
+        """Send all rows, waiting where the way out is full; none is left waiting. Returns how many left; raises OSError.
+
+        `recheck` is called before each thousand and after each wait; what it raises ends the sending.
+        """
 
     def close(self) -> None:
         """Give it back."""
@@ -71,8 +78,9 @@ class _Messages:
         self._headers["vector"] = self._vectors.ctypes.data + IOVEC.itemsize * np.arange(AT_ONCE, dtype=np.uint64)
         self._headers["vector_length"] = 1
 
-    def send(self, part: Frames, names: NDArray[Any] | None) -> int:
+    def send(self, part: Frames, names: NDArray[Any] | None, recheck: Recheck) -> int:
         """Send up to `AT_ONCE` rows, each to its name (struct sockaddr) if there are any."""
+        recheck()
         count, width = part.shape
         self._vectors["base"][:count] = part.ctypes.data + width * np.arange(count, dtype=np.uint64)
         self._vectors["length"][:count] = width
@@ -88,6 +96,7 @@ class _Messages:
                 continue
             give_up_if_stuck(moved)
             select.select([], [self.socket], [], FULL_WAIT_MS / 1000)
+            recheck()
         return done
 
 
@@ -108,11 +117,11 @@ class RawSender:
         family = socket.AF_INET6 if version == 6 else socket.AF_INET
         self._out = _Messages(socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW))
 
-    def send(self, frames: Frames, addresses: Addresses) -> int:
+    def send(self, frames: Frames, addresses: Addresses, recheck: Recheck) -> int:
         """Send all rows, waiting where the way out is full. Returns how many the kernel took; raises OSError for what it refuses."""
         frames = np.ascontiguousarray(frames)
         parts = (slice(start, start + AT_ONCE) for start in range(0, len(frames), AT_ONCE))
-        return sum(self._out.send(frames[part], self._names(addresses[part])) for part in parts)
+        return sum(self._out.send(frames[part], self._names(addresses[part]), recheck) for part in parts)
 
     def close(self) -> None:
         """Give the socket back."""
@@ -147,16 +156,16 @@ class PacketSender:
             bind_to(out.socket, interface)
         self._second: ThreadPoolExecutor | None = None
 
-    def send(self, frames: Frames, addresses: Addresses) -> int:
+    def send(self, frames: Frames, addresses: Addresses, recheck: Recheck) -> int:
         """Send all rows, waiting where the way out is full. Returns how many the kernel took; raises OSError for what it refuses."""
         frames = np.ascontiguousarray(frames)
         if len(self._outs) == 1 or len(frames) < WORTH_TWO:
-            return _send_all(self._outs[0], frames)
+            return _send_all(self._outs[0], frames, recheck)
         self._second = self._second or ThreadPoolExecutor(1, "sender")
         half = len(frames) // 2
-        other = self._second.submit(_send_all, self._outs[1], frames[half:])
+        other = self._second.submit(_send_all, self._outs[1], frames[half:], recheck)
         try:
-            sent = _send_all(self._outs[0], frames[:half])
+            sent = _send_all(self._outs[0], frames[:half], recheck)
         finally:
             rest = other.result()  # none may leave after this returns
         return sent + rest
@@ -169,8 +178,8 @@ class PacketSender:
             out.socket.close()
 
 
-def _send_all(out: _Messages, frames: Frames) -> int:
-    return sum(out.send(frames[start : start + AT_ONCE], None) for start in range(0, len(frames), AT_ONCE))
+def _send_all(out: _Messages, frames: Frames, recheck: Recheck) -> int:
+    return sum(out.send(frames[start : start + AT_ONCE], None, recheck) for start in range(0, len(frames), AT_ONCE))
 
 
 def two_cores() -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from processors.scan.scope.mask import Addresses
 from processors.scan.sweep.frames import Frames
-from processors.scan.sweep.transmit import FULL_WAIT_MS, SOL_PACKET, bind_to, give_up_if_stuck, libc, packet_socket
+from processors.scan.sweep.transmit import FULL_WAIT_MS, SOL_PACKET, Recheck, bind_to, give_up_if_stuck, libc, packet_socket
 
 PACKET_VERSION: Final = 10
 PACKET_TX_RING: Final = 13
@@ -50,28 +50,30 @@ class RingSender:
         self._length = self._slots[:, LENGTH : LENGTH + 4].view(np.uint32)[:, 0]
         self._next = 0
 
-    def send(self, frames: Frames, addresses: Addresses) -> int:
+    def send(self, frames: Frames, addresses: Addresses, recheck: Recheck) -> int:
         """Send all rows, waiting where the ring is full. Returns how many left; raises OSError for what the kernel refuses."""
         done = 0
         while done < len(frames):
             count = min(len(frames) - done, SLOTS - self._next)
             slots = slice(self._next, self._next + count)
-            self._push(slots)  # what an earlier round left there
+            self._push(slots, recheck)  # what an earlier round left there
+            recheck()
             self._slots[slots, FRAME : FRAME + frames.shape[1]] = frames[done : done + count]
             self._length[slots] = frames.shape[1]
             self._status[slots] = TO_SEND
-            self._push(slots)
+            self._push(slots, recheck)
             self._next = (self._next + count) % SLOTS
             done += count
         return done
 
-    def _push(self, slots: slice) -> None:
+    def _push(self, slots: slice, recheck: Recheck) -> None:
         """Have the kernel read the ring until all of these are free again."""
         moved = time.monotonic()
         while (self._status[slots] != FREE).any():
             if libc.send(self._socket.fileno(), None, 0, 0) < 0:
                 give_up_if_stuck(moved)
                 select.select([], [self._socket], [], FULL_WAIT_MS / 1000)
+                recheck()
             if (self._status[slots] & WRONG).any():
                 raise OSError(22, "the kernel found a frame in the ring wrong")
 

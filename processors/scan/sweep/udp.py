@@ -119,14 +119,17 @@ class Round:
         return found
 
     def _send(self, hosts: Indices, ports: Indices) -> None:
-        """Write and send the questions that the grant covers now; note what it does not, and what can't leave."""
+        """Write and send the questions that the grant covers now; note what it does not, and what can't leave. Raises Halted."""
         family = self._family
         allowed = self._meter.mask().allows(family.addresses[hosts], family.ports[ports], "udp")
         keys = [(self._ledger.addresses[family.rows[host]], self._ledger.ports[port]) for host, port in zip(hosts, ports, strict=True)]
         for key in [key for key, fine in zip(keys, allowed, strict=True) if not fine]:
             self._ledger.refuse(key, self._meter.refusal(key[0], Ask("udp", key[1])))
         fit = [key for key, fine in zip(keys, allowed, strict=True) if fine]
-        left = sum(self._sent(key, cookie) for key, cookie in zip(fit, family.cookies(fit, self._number), strict=True))
+        left = 0
+        for key, cookie in zip(fit, family.cookies(fit, self._number), strict=True):
+            self._meter.recheck_unit()  # a process that was stopped since this was allowed must not send it
+            left += self._sent(key, cookie)
         if left < len(keys):
             self._meter.unsent(len(keys) - left)
         self._hear()

@@ -22,7 +22,7 @@ import numpy as np
 
 from processors.scan.scope.mask import Addresses
 from processors.scan.sweep.frames import Frames
-from processors.scan.sweep.transmit import SEND_BUFFER, give_up_if_stuck, libc
+from processors.scan.sweep.transmit import Recheck, give_up_if_stuck, libc
 
 AF_XDP: Final = 44
 SOL_XDP: Final = 283
@@ -30,6 +30,7 @@ MMAP_OFFSETS, TX_RING, UMEM_REG, FILL_RING, COMPLETION_RING, MOST_AT_ONCE = 1, 3
 TX_PAGES, COMPLETION_PAGES = 0x80000000, 0x180000000
 COPY: Final = 2
 CHUNK, SLOTS = 2048, 2048
+FRAMES_IN_FLIGHT: Final = 8 << 20  # bytes; they wait in no queue but the device's own
 DESCRIPTOR = np.dtype([("address", np.uint64), ("length", np.uint32), ("options", np.uint32)])
 MSG_DONTWAIT = 0x40
 FULL_WAIT = 0.0005
@@ -50,7 +51,7 @@ class _Port:
 
     def _open(self, interface: int) -> None:
         sock = self.socket
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, FRAMES_IN_FLIGHT)
         self._memory = mmap.mmap(-1, SLOTS * CHUNK)
         self._chunks = np.frombuffer(self._memory, dtype=np.uint8).reshape(SLOTS, CHUNK)
         sock.setsockopt(SOL_XDP, UMEM_REG, struct.pack("QQIIII", self._chunks.ctypes.data, SLOTS * CHUNK, CHUNK, 0, 0, 0))
@@ -76,13 +77,14 @@ class _Port:
                 raise OSError(number, os.strerror(number))
             time.sleep(FULL_WAIT)
 
-    def send(self, frames: Frames) -> int:
+    def send(self, frames: Frames, recheck: Recheck) -> int:
         """Send all rows; returns when the kernel has taken each. Raises OSError for what it refuses."""
         done = 0
         while done < len(frames):
             place = self._sent % SLOTS
             count = min(len(frames) - done, SLOTS - place)
             self._wait_for(COMPLETION_RING, count - SLOTS)
+            recheck()
             self._chunks[place : place + count, : frames.shape[1]] = frames[done : done + count]
             self._lengths[place : place + count] = frames.shape[1]
             self._sent += count
@@ -123,9 +125,9 @@ class XdpSender:
             port = _ports[interface] = _Port(interface)
         self._port = port
 
-    def send(self, frames: Frames, addresses: Addresses) -> int:
+    def send(self, frames: Frames, addresses: Addresses, recheck: Recheck) -> int:
         """Send all rows, waiting where the ring is full. Returns how many left; raises OSError for what the kernel refuses."""
-        return self._port.send(frames)
+        return self._port.send(frames, recheck)
 
     def close(self) -> None:
         """Give the share back; with the last one the socket goes."""

@@ -1,0 +1,101 @@
+"""A conversation costs what it makes the kernel send, seen by the other side's own count, whoever is at the other end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from infra.core.errors import DriftlineError
+from processors.scan.probing.wire import DRIPS, counted, dial
+
+COST = 8
+
+
+@contextmanager
+def serving(answer: list[bytes], pause: float) -> Iterator[tuple[int, list[int]]]:
+    """A server on loopback that writes these pieces, each as a segment, until it is reset. Gives its port and what it received of ours."""
+    heard: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer, suppress(OSError):
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                segments = 0
+                try:
+                    for piece in answer:
+                        peer.sendall(piece)
+                        segments = segments_heard(peer)
+                        time.sleep(pause)
+                finally:
+                    heard.append(max(segments, segments_heard(peer)))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1], heard
+        thread.join(20)
+
+
+def segments_heard(sock: socket.socket) -> int:
+    """tcpi_segs_in of struct tcp_info."""
+    with suppress(OSError):
+        return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 144)[140:144], "little")
+    return 0
+
+
+async def talk(port: int, limit: int) -> tuple[bytes, int]:
+    """All that it says, and how many packets were paid for."""
+    paid = [0]
+
+    async def admit(packets: int) -> None:
+        paid[0] += packets
+        await asyncio.sleep(packets / 4000)
+
+    said = b""
+    with suppress(OSError, TimeoutError):
+        async with dial("127.0.0.1", port, admit, COST) as wire:
+            said = await wire.read_all(limit=limit, seconds=5.0)
+    return said, paid[0]
+
+
+def test_an_honest_answer_is_read_whole_and_paid_by_the_packet() -> None:
+    with serving([b"x" * 1400] * 40, 0.0005) as (port, heard):
+        said, paid = asyncio.run(talk(port, 1 << 20))
+    assert len(said) == 40 * 1400
+    assert heard[0] <= paid <= heard[0] + COST
+
+
+def test_who_drips_his_answer_is_hung_up_on() -> None:
+    with serving([b"x"] * 5000, 0.0004) as (port, heard):
+        said, paid = asyncio.run(talk(port, 1 << 20))
+    assert 0 < len(said) < 1000
+    assert heard[0] <= COST + DRIPS + 150, "some are on their way before anybody looks"
+    assert paid >= heard[0] - 5, "what left is paid for, afterwards"
+    print(f"{heard[0]} packets, {paid} paid for, {len(said)} bytes")
+
+
+def test_a_refusal_of_the_gate_while_it_talks_ends_it() -> None:
+    async def refuse(packets: int) -> None:
+        if packets != COST:
+            raise DriftlineError("no more")
+
+    async def work(port: int) -> None:
+        async with dial("127.0.0.1", port, refuse, COST) as wire:
+            await wire.read_all(limit=1 << 20, seconds=5.0)
+
+    with serving([b"x"] * 300, 0.001) as (port, _), pytest.raises(DriftlineError, match="no more"):
+        asyncio.run(work(port))
+
+
+def test_the_kernel_counts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        told = counted(client)
+        assert told is not None
+        assert told[0] >= 2, "SYN and ACK"
+    assert counted(client) is None
