@@ -178,6 +178,26 @@ def finished(settings: Settings) -> bool:
         asker.close()
 
 
+def standing(settings: Settings) -> str:
+    """Where each partition stands, for who looks why it does not go on: begin of what is undecided, end, and what the group consumed."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    told = []
+    both = [
+        Consumer({**connection(settings), "group.id": prefixed(settings, PLAN.role), "isolation.level": level})
+        for level in ("read_committed", "read_uncommitted")
+    ]
+    for topic in ("ticks", "intel", PLAN.changelog or "", "rollups"):
+        for number in range(1 if topic == "intel" else settings.kafka.partitions):
+            place = TopicPartition(prefixed(settings, topic), number)
+            stable, end = (one.get_watermark_offsets(place, 10.0)[1] for one in both)
+            done = both[0].committed([place], 10.0)[0].offset if topic == "ticks" else ""
+            told.append(f"{topic}[{number}] {stable} {end} {done}{' UNDECIDED' if stable != end else ''}")
+    for one in both:
+        one.close()
+    return "\n".join(told)
+
+
 @contextmanager
 def tormenting(torment: Callable[[random.Random], None], seed: int, pauses: tuple[float, float]) -> Iterator[threading.Event]:
     """Do something bad again and again, from a thread, until the block is left. The event is set when it has ended by itself."""

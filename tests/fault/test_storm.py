@@ -23,7 +23,7 @@ from infra.kafka.client import producer_config, transactional_producer
 from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
 from tests.brokers import broker_settings
-from tests.fault.storm import Crew, feed, finished, log_of, tormenting, until, wrong
+from tests.fault.storm import Crew, InfrastructureError, feed, finished, log_of, standing, tormenting, until, wrong
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 PARTITIONS, WORKERS = 11, 3
@@ -91,7 +91,11 @@ def test_kills_of_workers_and_of_the_broker_change_nothing(tmp_path: Path, size:
                 for kind, count in feed(site.settings, size.records // 10, seed + part).items():
                     kinds[kind] = kinds.get(kind, 0) + count
             until(over.is_set, 600, "the torments to be over")
-        until(lambda: finished(site.settings), 240, "all records to be consumed")
+        try:
+            until(lambda: finished(site.settings), 240, "all records to be consumed")
+        except InfrastructureError:
+            print(standing(site.settings))
+            raise
         print(f"{kinds}; {crew.starts} starts of workers, {time.monotonic() - begun:.0f} s")
         assert crew.starts >= WORKERS + size.kills // 2, "hardly anybody was killed"
         assert wrong(site.settings) == []

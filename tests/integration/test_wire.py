@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from infra.core.errors import DriftlineError
+from infra.core.settings import ScannerSettings
 from processors.scan.probing.wire import DRIPS, counted, dial
+from tests.scanning import make_unit, scan
 
 COST = 8
 
@@ -99,3 +101,28 @@ def test_the_kernel_counts() -> None:
         assert told is not None
         assert told[0] >= 2, "SYN and ACK"
     assert counted(client) is None
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["talks at once", "talks when its options are refused"])
+def test_a_telnet_server_is_heard_behind_its_negotiation(waits: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(2):  # the sweep's connect, and the probe's
+                peer, _ = listener.accept()
+                with peer, suppress(OSError):
+                    peer.sendall(b"\xff\xfd\x18\xff\xfb\x01\xff\xfb\x03")
+                    if waits:
+                        peer.settimeout(5)
+                        refused = b""
+                        while refused != b"\xff\xfc\x18\xff\xfe\x01\xff\xfe\x03":
+                            refused += peer.recv(64) or b"closed" * 3
+                    peer.sendall(b"\r\nMikroTik v6.49.10 (stable)\r\nLogin: ")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        port = listener.getsockname()[1]
+        report = scan(make_unit(["127.0.0.1"], str(port), ("banner",)), None, ScannerSettings(connect_timeout=0.5), "connect")
+    (service,) = report.hosts[0].services
+    assert "MikroTik v6.49.10" in service.banner
+    assert "\ufffd" not in service.banner

@@ -9,8 +9,11 @@ from processors.enrich.table import built_in_table
 from processors.scan.probe import Service, ServiceProbe, Traits
 from processors.scan.probing.evidence import Evidence
 from processors.scan.probing.greetings import read_greeting
+from processors.scan.probing.telnet import negotiates, text_and_reply
+from processors.scan.probing.wire import Wire
 
 GREETING_SECONDS = 1.2
+ROUNDS = 3
 NUDGE = b"GET / HTTP/1.0\r\n\r\n"
 
 
@@ -26,7 +29,21 @@ class Banner(ServiceProbe):
             if not data:
                 await wire.send(NUDGE)
                 data = await wire.read(until=b"\n", seconds=GREETING_SECONDS)
+            if negotiates(data):
+                data = await after_negotiation(wire, data)
         return read_greeting(data) if data else None
+
+
+async def after_negotiation(wire: Wire, data: bytes) -> bytes:
+    """What a Telnet server says once its options are refused."""
+    said, reply = text_and_reply(data)
+    for _ in range(ROUNDS):
+        if said.strip() or not reply:
+            break
+        await wire.send(reply)
+        more, reply = text_and_reply(await wire.read(seconds=GREETING_SECONDS))
+        said += more
+    return said or data
 
 
 def waits_for_a_question(port: int) -> bool:
