@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
@@ -22,6 +23,7 @@ from rich.text import Text
 MOST_LINES, WIDE_ENOUGH, LONG_WORD = 8, 24, 30
 """A table is told as records where a cell would take more lines than the first, in a column narrower than the second, or a word be broken
 that is no longer than the third."""
+UNBOUNDED = 1_000_000
 BARS = "▁▂▃▄▅▆▇█"
 RANK_STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "cyan", "info": "dim"}
 
@@ -34,6 +36,11 @@ def err() -> Console:
 def out() -> Console:
     """The console for results; wide when it is not a terminal, so that pipes get whole lines."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def rows_out() -> Console:
+    """The console for rows: in a pipe or a file as wide as they are, so that nothing is cut, unless COLUMNS says otherwise."""
+    return out() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(highlight=False, width=UNBOUNDED)
 
 
 def tell(text: str, style: str | None = None) -> None:
@@ -72,7 +79,7 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, A
         table.add_column(_heading(title, column), overflow="fold", min_width=least)
     for row in found:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
-    console = out()
+    console = rows_out()
     if fits(table, console):
         console.print(table)
     else:

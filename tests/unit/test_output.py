@@ -73,3 +73,12 @@ def test_no_rows_say_what_to_do_and_are_an_empty_list_in_json(capsys: pytest.Cap
     assert capsys.readouterr() == ("", "Do this.\n")
     print_rows("t", ("a",), [], True, "Do this.")
     assert capsys.readouterr() == ("[]\n", "")
+
+
+def test_rows_in_a_pipe_are_cut_nowhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    row = {f"column_{number}": f"{number}-" + "word " * 12 for number in range(12)}
+    print_rows("wide", tuple(row), [row], False, "")
+    lines = capsys.readouterr().out.splitlines()
+    assert all(any(value.strip() in line for line in lines) for value in row.values())
+    assert len({len(line) for line in lines if line.startswith(("│", "┃", "┏", "└"))}) == 1
