@@ -1,7 +1,8 @@
 """What each role may do on a Kafka cluster: topics from the topic table, and the names of its groups and transactions. Pure.
 
 Deny by default: a right that is not here is not given. Who reads and writes a topic stands in the topic table; people and programs
-outside are three roles too: `operator` (the command line), `soc` (SOC tooling) and `anyone` (who pushes targets and reads findings).
+outside are roles too: `operator` (the command line), `soc` (SOC tooling), `anyone` (who pushes targets and reads findings), and `joining`
+(a machine with an enrolment token, which may only answer it).
 A role that reads a topic record by record may write its dead letter queue. Kafka knows no rights inside a topic: a scanner that may write
 `probes` could write them for another zone.
 """
@@ -18,7 +19,7 @@ Kind = Literal["topic", "group", "transactional_id"]
 Operation = Literal["READ", "WRITE", "CREATE"]
 
 ROLES = ("scheduler", "planner", "scanner", "differ", "correlator", "assessor", "archiver", "notifier", "rollups")
-PEOPLE = ("operator", "soc", "anyone")
+PEOPLE = ("operator", "soc", "anyone", "joining")
 WORDS = {
     **{name: name for name in (*ROLES, *PEOPLE)},
     "scanners of that zone": "scanner",
@@ -30,6 +31,7 @@ WORDS = {
     "CMDB": "anyone",
     "SOC": "soc",
     "SOAR": "soc",
+    "an agent that joins": "joining",
 }
 """Whom the words in the topic table's columns `written_by` and `read_by` mean."""
 

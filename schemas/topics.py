@@ -65,6 +65,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("findings.ocsf", (), "finding id", "compact", "notifier", "SOC", json=True),
     Topic("exchanges", (ModelExchange,), "content hash, partitioned by finding id", "compact", "assessor", "assessor"),
     Topic("agents", (AgentStatus,), "agent id", "compact,delete", "scanner", "console, rollups, archiver", 7 * DAY_MS),
+    Topic("enrolments", (), "agent id", "delete", "an agent that joins", "CLI", DAY_MS, single=True),
     Topic("rollups", (Rollup,), "name and zone", "delete", "rollups", "archiver, anyone", 7 * DAY_MS),
     Topic("ticks", (Tick,), "partition", "delete", "scheduler", "differ, correlator, assessor", DAY_MS),
     Topic("state.correlator", (), "as the role's input", "compact", "correlator", "correlator"),

@@ -24,7 +24,6 @@ COMMANDS: dict[str, str] = {
     "config": "machine",
     "demo": "machine",
     "query": "queries",
-    "agents": "queries",
     "runs": "runs",
     "touched": "touched",
     "freeze": "orders",
@@ -42,6 +41,7 @@ NOUNS: dict[str, str] = {
     "inventory": "inventory",
     "topics": "topics",
     "dlq": "dlq",
+    "agents": "agents",
     "lab": "lab",
 }
 PACKAGE = "infra.app.commands"
