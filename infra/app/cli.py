@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "resume": "orders",
     "identify": "identify",
     "sweep": "sweep",
+    "ddl": "ddl",
 }
 NOUNS: dict[str, str] = {
     "grant": "grants",

@@ -129,7 +129,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         pipeline.grant("g-dmz", [REMOTE, SHARED], zones=("dmz",), packets_per_second=100, per_host_per_second=RATE)
         other = folder / "other"
         enrol(pipeline, other)
-        yield Site(pipeline, other, stack.enter_context(scanner(other)))
+        site = Site(pipeline, other, stack.enter_context(scanner(other)))
+        site.push("here", "default", ["198.18.243.1"], "20-30")
+        site.push("there", "dmz", ["198.18.242.1", "198.18.242.2"], "20-30,80")
+        yield site
 
 
 def secured(folder: Path) -> Pipeline:
@@ -195,8 +198,6 @@ def test_the_namespaces_have_no_way_out(site: Site) -> None:
 
 def test_each_zone_looks_at_what_only_it_reaches(site: Site) -> None:
     pipeline = site.pipeline
-    site.push("here", "default", ["198.18.243.1"], "20-30")
-    site.push("there", "dmz", ["198.18.242.1", "198.18.242.2"], "20-30,80")
     here, there = site.looked_at("here"), site.looked_at("there")
     by = "SELECT agent_id, count() AS n FROM sweeps FINAL WHERE run_id = {r:String} GROUP BY agent_id"
     assert {row["agent_id"] for row in pipeline.rows(by, r=there["run_id"])} == {"scan-dmz"}
@@ -213,6 +214,8 @@ def cut_link(site: Site, seconds: float, tape: Path) -> None:
     """Cut the other machine off in the middle of a unit, for so long. Then nothing may be lost, and nothing be told twice."""
     pipeline, name, host = site.pipeline, f"cut-{seconds:.0f}", f"198.18.242.{seconds:.0f}"
     targets = [f"198.18.242.{number}" for number in (1, 2, 3, 4, 5, 6, 7)] + [host]
+    site.looked_at("there")
+    pipeline.until(lambda: len(findings(pipeline)) >= 4, 60, "what the first look finds")
     pipeline.settled()
     before = findings(pipeline)
     assert ("plaintext-login", "198.18.242.1", 1) in before
