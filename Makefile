@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long dev check format lab-down clean bench-latency bench-identify bench-grab bench-sweep
+.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-grab bench-sweep
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -30,6 +30,12 @@ check: dev ## formatting, lint, types, import directions
 format: dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+helm: dev ## lint the Helm chart and write what it renders to, for the tests to check (builds Helm with Go, once)
+	@HELM=$$(command -v helm || echo $${XDG_CACHE_HOME:-$$HOME/.cache}/driftline/helm/bin/helm); \
+	test -x "$$HELM" || GOBIN=$$(dirname "$$HELM") go install helm.sh/helm/v3/cmd/helm@v3.18.4; \
+	set -- infra/deploy/helm/driftline --set kafka.bootstrap=kafka:9093 --set model.name=openai:gpt-5-mini --set model.secret=driftline-model; \
+	"$$HELM" lint --strict "$$@" && "$$HELM" template driftline --kube-version 1.30.0 "$$@" > tests/meta/helm_rendered.yaml
 
 lab-down: ## remove the demo's lab network, whoever started it
 	@$(BIN)/python -m infra.local.lab down

@@ -12,7 +12,6 @@ What is mended here, each with a test:
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from threading import Event as Flag
@@ -25,6 +24,7 @@ from faust.transport.drivers import aiokafka as driver
 from infra.core.errors import DriftlineError, MissingPrerequisite, Poison
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
+from infra.kafka.login import client_context, login
 from schemas.codec import UndecodableError
 
 log = structlog.get_logger()
@@ -130,11 +130,10 @@ def make_app(settings: Settings, role: str) -> CommittedApp:
 
 def credentials(settings: Settings) -> Any:
     """What the cluster wants to see, as Faust takes it; None for plain text."""
-    kafka = settings.kafka
-    context = ssl.create_default_context(cafile=str(kafka.ca_file) if kafka.ca_file else None) if "SSL" in kafka.security_protocol else None
-    if kafka.security_protocol.startswith("SASL"):
-        password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else ""
-        return faust.SASLCredentials(mechanism=kafka.sasl_mechanism, username=kafka.sasl_username, password=password, ssl_context=context)
+    who = login(settings)
+    context = client_context(settings) if who.encrypted else None
+    if who.sasl:
+        return faust.SASLCredentials(mechanism=who.mechanism, username=who.username, password=who.password, ssl_context=context)
     return faust.SSLCredentials(context) if context else None
 
 

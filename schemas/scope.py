@@ -89,6 +89,17 @@ class GrantBook:
         """The valid grants of a zone, gentlest first."""
         return sorted((one for one in self.known.values() if zone in one.grant.zones and one.valid(now)), key=lambda one: one.gentleness)
 
+    def zones_at(self, addresses: Iterable[Address], now: datetime) -> int:
+        """How many zones may look at one of these addresses now, at most; 1 where none may."""
+        valid = [one for one in self.known.values() if one.valid(now)]
+        zones = {zone for one in valid for zone in one.grant.zones}
+        of_zone = {zone: [one for one in valid if zone in one.grant.zones] for zone in zones}
+
+        def reached(address: Address) -> int:
+            return sum(any(contains(one.networks, address) for one in some) and not excluded(address, some) for some in of_zone.values())
+
+        return max((reached(one) for one in addresses), default=1) or 1 if len(zones) > 1 else 1
+
     def refusal(self, zone: str, grant_id: str, address: str, ask: Ask, now: datetime) -> str | None:
         """Why this packet may not leave, or None if it may."""
         entry = self.known.get(grant_id)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from infra.core.settings import BrokerSettings, Settings
+from infra.core.settings import BrokerSettings, KafkaSettings, Settings
 from infra.local.broker import Broker
 
 
@@ -34,3 +34,15 @@ def running_broker(tmp_path: Path) -> Iterator[str]:
         yield broker.start(timeout=60)  # a machine that runs many tests at once is slow
     finally:
         broker.stop()
+
+
+def secure_settings(tmp_path: Path, **broker: object) -> Settings:
+    """Settings for a broker of its own where clients must log in; with these settings they do so as its administrator."""
+    settings = broker_settings(tmp_path)
+    return settings.model_copy(update={"broker": BrokerSettings(**{**settings.broker.model_dump(), "sasl": True, **broker})})
+
+
+def logged_in(settings: Settings, user: str, password: str, **over: object) -> Settings:
+    """The same as another user, by SCRAM."""
+    kafka = settings.kafka.model_dump() | {"security_protocol": "SASL_PLAINTEXT", "sasl_username": user, "sasl_password": password, **over}
+    return settings.model_copy(update={"kafka": KafkaSettings.model_validate(kafka)})

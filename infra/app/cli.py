@@ -24,7 +24,6 @@ COMMANDS: dict[str, str] = {
     "config": "machine",
     "demo": "machine",
     "query": "queries",
-    "agents": "queries",
     "runs": "runs",
     "touched": "touched",
     "freeze": "orders",
@@ -33,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "resume": "orders",
     "identify": "identify",
     "sweep": "sweep",
+    "ddl": "ddl",
 }
 NOUNS: dict[str, str] = {
     "grant": "grants",
@@ -42,6 +42,7 @@ NOUNS: dict[str, str] = {
     "inventory": "inventory",
     "topics": "topics",
     "dlq": "dlq",
+    "agents": "agents",
     "lab": "lab",
 }
 PACKAGE = "infra.app.commands"

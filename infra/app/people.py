@@ -25,13 +25,18 @@ def now() -> datetime:
 
 
 def require_kafka(settings: Settings) -> None:
-    """Raise MissingPrerequisite at once if no bootstrap server takes a connection; Kafka's own client would try for half a minute."""
+    """Raise at once: MissingPrerequisite if no bootstrap server takes a connection, Refused if none takes our login.
+
+    Kafka's own client would try for half a minute.
+    """
     for address in settings.bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
         except (OSError, ValueError, OverflowError):
             continue
+        if problem := client.login_problem(settings):
+            raise client.login_refused(settings, problem)
         return
     raise MissingPrerequisite(
         f"Kafka at {settings.bootstrap} does not answer.", "Start it with 'driftline up', or name another with DRIFTLINE_KAFKA__BOOTSTRAP."

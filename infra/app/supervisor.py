@@ -20,6 +20,7 @@ from typing import IO
 
 import structlog
 
+from infra.app.logins import login_environment, make_logins
 from infra.app.roles import GROUPS, health_port
 from infra.app.runfolder import last_words, remove_notes, take_lock, write_notes
 from infra.core.errors import DriftlineError
@@ -96,6 +97,8 @@ class Supervisor:
         if not stop.is_set():
             self.progress("making topics")
             TopicAdmin(self.settings).apply()
+            if self._broker is not None and self.settings.broker.sasl:
+                make_logins(self.settings, GROUPS)
         for member in self.members[1:]:
             if not stop.is_set():
                 self._spawn(member)
@@ -107,7 +110,7 @@ class Supervisor:
             file.replace(file.with_suffix(".log.1"))
         self.progress(f"starting {member.name}")
         # Few malloc arenas: several threads a role would otherwise hold memory that they no longer need.
-        environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "2", **login_environment(self.settings, member.roles)}
         member.child = Child([sys.executable, "-m", "infra.app.cli", "run", *member.roles], file, environment)
         member.started = time.monotonic()
         self._write_down()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from infra.core.errors import BadInput
+from schemas.access import parse_role
 from schemas.wording import fault
 
 
@@ -29,6 +30,22 @@ class Section(BaseModel):
     """A branch of the tree: immutable, and an unknown name is an error rather than a silent typo."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secrets(cls, given: Any) -> Any:
+        """A secret `x` may stand in the file that `x_file` names, as container platforms mount them; where both are given, `x` counts."""
+        if not isinstance(given, dict):
+            return given
+        found = dict(given)
+        for name in [one.removesuffix("_file") for one in given if one.endswith("_file")]:
+            if name in cls.model_fields and found.get(name) is None and given[f"{name}_file"]:
+                try:
+                    found[name] = Path(given[f"{name}_file"]).read_text().strip()
+                except (OSError, UnicodeDecodeError) as error:
+                    reason = error.strerror if isinstance(error, OSError) else "it is no text"
+                    raise ValueError(f"the file that {name}_file names can't be read: {reason}") from None
+        return found
 
 
 class KafkaSettings(Section):
@@ -44,23 +61,63 @@ class KafkaSettings(Section):
     sasl_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] = Field("SCRAM-SHA-512", description="how SASL authenticates")
     sasl_username: str | None = Field(None, description="user on a cluster with SASL")
     sasl_password: SecretStr | None = Field(None, description="that user's password")
+    sasl_password_file: Path | None = Field(None, description="a file that holds the password")
     ca_file: Path | None = Field(None, description="PEM file of the authorities that the cluster's certificates are checked against")
+    certificate_file: Path | None = Field(
+        None, description="PEM file of the client's own certificate, where the cluster asks for one (mTLS)"
+    )
+    key_file: Path | None = Field(None, description="PEM file of that certificate's private key")
+    key_password: SecretStr | None = Field(None, description="the private key's password, if it has one")
+    key_password_file: Path | None = Field(None, description="a file that holds the private key's password")
+    principals: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="user on the cluster → roles, e.g. `scan-dmz = ['scanner@dmz']`: `topics apply` gives each what its roles need",
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        for role in (role for roles in self.principals.values() for role in roles):
+            parse_role(role)
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together")
+        return self
 
 
 class BrokerSettings(Section):
-    """The embedded Apache Kafka, one KRaft node on loopback."""
+    """The embedded Apache Kafka, one KRaft node: on loopback, and where `listen` says."""
 
     port: int = Field(19092, ge=1, le=65535, description="where the embedded broker listens, on loopback")
     controller_port: int = Field(19093, ge=1, le=65535, description="where its KRaft controller listens, on loopback")
     heap_mb: int = Field(512, ge=256, description="most heap of the broker's Java")
+    sasl: bool = Field(False, description="clients must log in, and each role may do only what it has to")
+    listen: str | None = Field(None, description="address:port for scanners on other machines, who must log in (needs `sasl`)")
+    certificate_file: Path | None = Field(None, description="PEM file of certificate and private key: `listen` is then encrypted")
+    client_ca_file: Path | None = Field(
+        None, description="PEM file of authorities: at `listen` a certificate of theirs is the login (mTLS)"
+    )
     java: Path | None = Field(None, description="a Java ≥ 17 to use instead of the one from PyPI")
     jars: Path | None = Field(None, description="a folder that holds Kafka's jars, for machines without a network")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.listen is not None:
+            host, _, port = self.listen.rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError("listen is not address:port, such as 198.18.0.1:19094")
+            if not self.sasl:
+                raise ValueError("listen needs sasl: whoever reaches the broker could otherwise read and write everything")
+        if (self.certificate_file or self.client_ca_file) and self.listen is None:
+            raise ValueError("certificate_file and client_ca_file are for listen, which is not set")
+        if self.client_ca_file and not self.certificate_file:
+            raise ValueError("client_ca_file needs certificate_file")
+        return self
 
 
 class ClickHouseSettings(Section):
     """How to reach ClickHouse. Without `dsn`, the `store` role's embedded engine on loopback."""
 
     dsn: SecretStr | None = Field(None, description="http(s)://user:password@host:port/database of a ClickHouse server")
+    dsn_file: Path | None = Field(None, description="a file that holds the DSN")
     database: str = Field("driftline", description="the database that holds all tables")
 
 
@@ -77,6 +134,14 @@ class RegistrySettings(Section):
     """A Confluent-compatible schema registry; unset: ids are hashes of the schemas, and `store` answers the read calls."""
 
     url: str | None = Field(None, description="http(s)://host:port of the registry")
+    user_info: SecretStr | None = Field(None, description="user:password at the registry")
+    user_info_file: Path | None = Field(None, description="a file that holds user:password")
+
+    @model_validator(mode="after")
+    def _without_password(self) -> Self:
+        if self.url is not None and "@" in self.url:
+            raise ValueError("url holds a password, which is shown in places: give it as user_info")
+        return self
 
 
 class Signer(Section):
@@ -171,6 +236,7 @@ class ModelSettings(Section):
     name: str | None = Field(None, description="as LangChain's init_chat_model takes it, e.g. openai:gpt-5-mini")
     base_url: str | None = Field(None, description="of a local or compatible server")
     api_key: SecretStr | None = Field(None, description="the provider's key")
+    api_key_file: Path | None = Field(None, description="a file that holds the key")
     timeout: float = Field(30.0, gt=0, description="seconds to wait for an answer")
     parallel: int = Field(4, ge=1, le=64, description="questions at once")
     calls_per_hour: int = Field(500, ge=0, description="budget of calls; beyond it findings stand as the rules wrote them")

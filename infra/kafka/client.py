@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from infra.core.errors import MissingPrerequisite
+from infra.core.errors import DriftlineError, MissingPrerequisite, Refused
 from infra.core.settings import Settings
+from infra.kafka.login import login
 from schemas.codec import Codec
 from schemas.events.base import Event
 from schemas.ids import partition_of
@@ -32,6 +34,13 @@ PASSING = {
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
     KafkaError._TIMED_OUT,  # noqa: SLF001
 }
+LOGIN_FAILED = {KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION}  # noqa: SLF001
+FORBIDDEN = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
 _quiet = logging.getLogger("librdkafka")
 
 
@@ -42,14 +51,16 @@ def prefixed(settings: Settings, name: str) -> str:
 
 def connection(settings: Settings) -> dict[str, Any]:
     """What every client needs to reach the cluster."""
-    kafka = settings.kafka
-    config: dict[str, Any] = {"bootstrap.servers": settings.bootstrap, "security.protocol": kafka.security_protocol, "logger": _quiet}
-    if kafka.security_protocol.startswith("SASL"):
-        config["sasl.mechanism"] = kafka.sasl_mechanism
-        config["sasl.username"] = kafka.sasl_username or ""
-        config["sasl.password"] = kafka.sasl_password.get_secret_value() if kafka.sasl_password else ""
+    kafka, who = settings.kafka, login(settings)
+    config: dict[str, Any] = {"bootstrap.servers": settings.bootstrap, "security.protocol": who.protocol, "logger": _quiet}
+    if who.sasl:
+        config |= {"sasl.mechanism": who.mechanism, "sasl.username": who.username, "sasl.password": who.password}
     if kafka.ca_file:
         config["ssl.ca.location"] = str(kafka.ca_file)
+    if kafka.certificate_file:
+        config |= {"ssl.certificate.location": str(kafka.certificate_file), "ssl.key.location": str(kafka.key_file)}
+        if kafka.key_password:
+            config["ssl.key.password"] = kafka.key_password.get_secret_value()
     return config
 
 
@@ -104,12 +115,55 @@ def transactional_producer(settings: Settings, role: str) -> Producer:
     return producer
 
 
-def unreachable(settings: Settings, error: KafkaException) -> MissingPrerequisite:
-    """The sentence for a cluster that does not answer."""
+def unreachable(settings: Settings, error: KafkaException) -> DriftlineError:
+    """The sentence for a cluster that does not answer, or that refuses."""
+    cause = error.args[0]
+    code = cause.code() if isinstance(cause, KafkaError) else None
+    refused = _words(error) if code in LOGIN_FAILED else "" if code in FORBIDDEN else login_problem(settings)
+    if refused:
+        return login_refused(settings, refused)
+    if code in FORBIDDEN:
+        user = f" to the user {login(settings).username}" if login(settings).username else ""
+        return Refused(
+            f"Kafka at {settings.bootstrap} does not allow this{user} ({_words(error)}).",
+            "Name the user with its roles in DRIFTLINE_KAFKA__PRINCIPALS, and run 'driftline topics apply' as an administrator.",
+        )
     return MissingPrerequisite(
         f"Kafka at {settings.bootstrap} does not answer ({_words(error)}).",
         "Start it with 'driftline up', or name another with DRIFTLINE_KAFKA__BOOTSTRAP.",
     )
+
+
+def login_refused(settings: Settings, why: str) -> Refused:
+    """The sentence for a login that the cluster does not take."""
+    return Refused(
+        f"Kafka at {settings.bootstrap} refuses the login ({why.rpartition('bootstrap: ')[2]}).",
+        "Check DRIFTLINE_KAFKA__SECURITY_PROTOCOL, __SASL_USERNAME and __SASL_PASSWORD, or the certificate.",
+    )
+
+
+def login_problem(settings: Settings, seconds: float = 3.0) -> str:
+    """Why the cluster refuses our login; '' where there is none, it is accepted, or nobody answers. Clients try on and on and don't say."""
+    if login(settings).protocol == "PLAINTEXT":
+        return ""
+    said: list[str] = []
+
+    def note(error: KafkaError) -> None:
+        # A certificate that the broker does not take is told by an alert after the handshake (TLS 1.3): to the library a lost connection.
+        if error.code() in LOGIN_FAILED or error.code() == KafkaError._SSL or "SSL alert" in error.str():  # noqa: SLF001
+            said.append(error.str())
+
+    config: dict[str, Any] = {**connection(settings), "error_cb": note, "log_level": 0}
+    asker = AdminClient(config)
+    deadline = time.monotonic() + seconds
+    while not said and time.monotonic() < deadline:
+        try:
+            asker.list_topics(timeout=0.5)
+        except KafkaException:
+            asker.poll(0.1)
+        else:
+            return ""
+    return said[0] if said else ""
 
 
 def value_of(message: Message) -> bytes | None:
@@ -208,6 +262,8 @@ def read_whole(
     name = prefixed(settings, topic)
     try:
         metadata = consumer.list_topics(name, timeout).topics[name]
+        if metadata.error is not None and metadata.error.code() in FORBIDDEN:
+            raise KafkaException(metadata.error)
         if metadata.error is not None:
             raise MissingPrerequisite(f"The topic {name} does not exist.", "Run 'driftline topics apply'.")
         waiting = set(metadata.partitions)

@@ -22,7 +22,10 @@ def codec_for(settings: Settings) -> Codec:
     from confluent_kafka.schema_registry import Schema, SchemaRegistryClient  # half a second, and most installations have no registry
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-    client = SchemaRegistryClient({"url": settings.registry.url})
+    user_info = settings.registry.user_info
+    client = SchemaRegistryClient(
+        {"url": settings.registry.url, **({"basic.auth.user.info": user_info.get_secret_value()} if user_info else {})}
+    )
     ids: dict[str, int] = {}
     known: dict[int, str] = {}
     try:

@@ -18,7 +18,9 @@ import structlog
 
 from infra.core.errors import MissingPrerequisite
 from infra.core.logs import configure_logs
+from infra.core.secret_files import admin_password_file, make_secret
 from infra.core.settings import Settings, TelemetrySettings, load_settings
+from infra.local.broker_access import BrokerAccess
 from infra.local.broker_aot import ensure_cache
 from infra.local.broker_config import HOST, BrokerPlan, Runtime, java_command, write_files
 from infra.local.broker_owner import end_stale_broker, java_environment, note_owner
@@ -60,7 +62,9 @@ class Broker:
         if self.poll() is None and self._child is not None:
             return f"{HOST}:{self._settings.broker.port}"
         data_dir, broker = self._settings.data_dir.absolute(), self._settings.broker
-        plan = BrokerPlan(data_dir / "kafka", data_dir / "logs", broker.port, broker.controller_port, broker.heap_mb)
+        plan = BrokerPlan(
+            data_dir / "kafka", data_dir / "logs", broker.port, broker.controller_port, broker.heap_mb, _access(self._settings)
+        )
         end_stale_broker(self._pid_file, plan.properties_file)
         _require_ports(plan)
         try:
@@ -107,6 +111,14 @@ class Broker:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         """Stop it."""
         self.stop()
+
+
+def _access(settings: Settings) -> BrokerAccess | None:
+    """Who may do what there; None where everyone on this machine may do everything. Makes the administrator's password, the first time."""
+    if not settings.broker.sasl:
+        return None
+    password, broker = make_secret(admin_password_file(settings.data_dir)), settings.broker
+    return BrokerAccess(password, broker.listen, broker.certificate_file, broker.client_ca_file)
 
 
 def _require_ports(plan: BrokerPlan) -> None:

@@ -1,4 +1,4 @@
-"""What the embedded Kafka is told: server properties, log4j2 configuration, JVM flags. Pure: settings in, text out.
+"""What the embedded Kafka is told: server properties, log4j2 configuration, JVM flags. Settings in, text out; `write_files` writes it.
 
 Property names and defaults: Apache Kafka 4.3, "Broker Configs" and "KRaft Configs".
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local.broker_access import BrokerAccess, access_properties
 from infra.local.java import Java
 
 HOST = "127.0.0.1"
@@ -31,6 +32,7 @@ class BrokerPlan:
     port: int
     controller_port: int
     heap_mb: int
+    access: BrokerAccess | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -97,6 +99,8 @@ def server_properties(plan: BrokerPlan) -> str:
         # Quiet: these records keep the standby controllers of a larger quorum up to date.
         "metadata.max.idle.interval.ms": 5000,
     }
+    if plan.access is not None:
+        properties |= access_properties(plan.access, plan.port, plan.controller_port)
     return "".join(f"{name}={value}\n" for name, value in properties.items())
 
 
@@ -154,5 +158,7 @@ def write_files(plan: BrokerPlan) -> None:
     """Write the generated files; they follow the settings at every start. Raises OSError."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan.logs.mkdir(parents=True, exist_ok=True)
+    plan.properties_file.touch(mode=0o600)
+    plan.properties_file.chmod(0o600)  # it may hold a password
     plan.properties_file.write_text(server_properties(plan))
     (plan.folder / "log4j2.xml").write_text(LOG4J2)

@@ -22,7 +22,7 @@ def wait_until_ready(child: Child, plan: BrokerPlan, timeout: float) -> None:
     """Return when the broker answers a metadata request. Raises DriftlineError if it ends or is not ready in `timeout` seconds."""
     deadline = time.monotonic() + timeout
     log_begins = plan.log_file.stat().st_size if plan.log_file.is_file() else 0
-    while not answers(HOST, plan.port):
+    while not answers(HOST, plan.port, login=plan.access is not None):
         if child.poll() is not None:
             raise _why_it_ended(plan, log_begins)
         if time.monotonic() > deadline:

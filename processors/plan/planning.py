@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from infra.core.settings import PlannerSettings, ScannerSettings
@@ -61,12 +61,13 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Addresses × ports of one transport under one grant."""
+    """Addresses × ports of one transport under one grant. `zones`: how many zones may look at them, which share a host's budget."""
 
     entry: KnownGrant
     where: Space
     ports: Ports
     transport: Transport = Transport.TCP
+    zones: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,12 @@ def plan(request: TargetRequest, resolved: Resolved, authority: Authority, limit
     whole = space(span for _, one in wanted for span in one.spans)
     wanted_ports = ports_wanted(request, limits)
     granted = space(span for one in usable for span in space_of(one.networks).spans)
+    others = reach_of_others(request.zone, authority)
     pieces: list[Piece] = []
     lacking: list[Lacking] = []
     for transport, ports in wanted_ports.items():
         covered, rest = cover(whole.minus(holes), ports, usable, transport)
-        pieces += covered
+        pieces += [part for piece in covered for part in by_zones(piece, others)]
         # A default port that is not granted is left out in silence, unless none is granted at all.
         lacking += [(where.common(granted), left, transport) for where, left in rest if request.ports is not None or left == ports]
     fine = whole.minus(holes).common(granted).minus(space(span for where, _, _ in lacking for span in where.spans))
@@ -175,6 +177,28 @@ def cover(
             left += [(one, some) for one, some in ((area.minus(inside), open_ports), (hit, open_ports - allowed)) if one and some]
         rest = left
     return pieces, rest
+
+
+def reach_of_others(zone: str, authority: Authority) -> tuple[Space, ...]:
+    """What each other zone may look at: the networks of its valid grants, less what one of them excludes."""
+    book, now = authority.book, authority.now
+    zones = {one for entry in book.known.values() if entry.valid(now) for one in entry.grant.zones} - {zone}
+    valid = [book.of_zone(one, now) for one in sorted(zones)]
+    return tuple(
+        space(span for entry in some for span in space_of(entry.networks).spans).minus(
+            space(span for entry in some for span in space_of(entry.exclusions).spans)
+        )
+        for some in valid
+    )
+
+
+def by_zones(piece: Piece, others: Iterable[Space]) -> list[Piece]:
+    """The piece divided by how many zones may look at its addresses."""
+    parts = [piece]
+    for reach in others:
+        shared = [replace(one, where=one.where.common(reach), zones=one.zones + 1) for one in parts]
+        parts = [one for one in (*(replace(one, where=one.where.minus(reach)) for one in parts), *shared) if one.where]
+    return parts
 
 
 @functools.lru_cache(maxsize=256)

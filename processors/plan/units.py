@@ -39,10 +39,13 @@ def run_id_of(request: TargetRequest) -> str:
 
 
 def shape_of(piece: Piece, limits: Limits) -> Shape:
-    """The largest units that end in time. Addresses are divided before ports, so that a host's services stay in one unit."""
+    """The largest units that end in time. Addresses are divided before ports, so that a host's services stay in one unit.
+
+    Zones that may look at the same host share its budget; each has a packet a second at least.
+    """
     intensity = piece.entry.grant.intensity
-    rate = min(intensity.packets_per_second, limits.packets_per_second)
-    host_rate = min(intensity.per_host_per_second, limits.per_host_per_second)
+    rate = max(1, min(intensity.packets_per_second, limits.packets_per_second) // piece.zones)
+    host_rate = max(1, min(intensity.per_host_per_second, limits.per_host_per_second) // piece.zones)
     seconds = limits.unit_seconds * SWEEP_SHARE
     probes, host_probes = (max(1, int(one * seconds / limits.attempts)) for one in (rate, host_rate))
     ports = -(-len(piece.ports) // -(-len(piece.ports) // min(len(piece.ports), host_probes, probes)))

@@ -25,11 +25,11 @@ MOST_ABORTS = 20  # in a row, before the role gives up and its supervisor starts
 
 
 class UnitPublisher:
-    """Publishes finished units. Its transactional id is this worker slot's, so a restart ends what its predecessor left open."""
+    """Publishes finished units. Its transactional id is this agent's and slot's, so a restart ends what its predecessor left open."""
 
     def __init__(self, settings: Settings, codec: Codec, meter: Meter) -> None:
         self._settings, self._codec, self._meter = settings, codec, meter
-        self._producer: Producer = transactional_producer(settings, f"scanner.{settings.scanner.zone}")
+        self._producer: Producer = transactional_producer(settings, f"scanner.{settings.scanner.zone}/{settings.scanner.agent_id or ''}")
         self._aborts = 0
 
     def publish(self, entry: Entry, consumer: Consumer) -> bool:

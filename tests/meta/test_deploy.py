@@ -134,7 +134,8 @@ def test_the_image_is_built_from_the_locks() -> None:
 
 
 def test_yaml_is_tidy() -> None:
-    rules = "{extends: default, rules: {line-length: {max: 160}, document-start: disable, braces: disable}}"
+    templates = "ignore: [infra/deploy/helm/driftline/templates/]"  # YAML only once Helm has rendered them
+    rules = f"{{extends: default, rules: {{line-length: {{max: 160}}, document-start: disable, braces: disable}}, {templates}}}"
     command = [sys.executable, "-m", "yamllint", "-s", "-d", rules, "docker-compose.yml", "infra/deploy"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""`query`, `agents`: asking ClickHouse."""
+"""`query`: asking ClickHouse."""
 
 from __future__ import annotations
 
@@ -36,16 +36,6 @@ def query(sql: str = typer.Argument(help="One SELECT."), as_json: bool = JSON) -
     print_rows("", columns, rows if as_json else rows[:MOST_SHOWN], as_json, "No rows.")
     if not as_json and len(rows) > MOST_SHOWN:
         tell(f"{len(rows) - MOST_SHOWN} more rows; --json prints all of them.")
-
-
-@app.command()
-def agents(as_json: bool = JSON) -> None:
-    """Show the scanners and when they were last heard."""
-    columns, rows = ask(
-        "SELECT agent_id, zone, state, engine, units_running, units_done, packets_sent, packets_refused, at AS last_heard "
-        "FROM agents FINAL ORDER BY agent_id"
-    )
-    print_rows("agents", columns, rows, as_json, "No scanner has told of itself yet. Start one with 'driftline up'.")
 
 
 def ask(sql: str) -> tuple[tuple[str, ...], list[dict[str, Any]]]:

@@ -6,7 +6,7 @@ import typer
 
 from infra.app.output import print_rows
 from infra.app.people import require_kafka
-from infra.core.settings import load_settings
+from infra.core.settings import Settings, load_settings
 from infra.kafka.topics import TopicAdmin
 from schemas.topics import TOPICS, concrete_names
 
@@ -35,11 +35,35 @@ def list_topics(as_json: bool = JSON) -> None:
 
 
 @app.command("apply")
-def apply(dry_run: bool = typer.Option(False, "--dry-run", help="Only show what would change."), as_json: bool = JSON) -> None:
-    """Create and configure what is missing. Running it again changes nothing."""
+def apply(
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only show what would change."),
+    prune: bool = typer.Option(False, "--prune", help="Also take from the users of kafka.principals what their roles do not need."),
+    as_json: bool = JSON,
+) -> None:
+    """Create and configure what is missing, and give the users of kafka.principals their rights. Running it again changes nothing."""
     settings = load_settings()
     require_kafka(settings)
     admin = TopicAdmin(settings)
     changes = admin.plan() if dry_run else admin.apply()
     rows = [{"topic": change.name, "change": change.action} for change in changes]
+    rows += _rights(settings, dry_run, prune)
     print_rows("would change" if dry_run else "changed", ("topic", "change"), rows, as_json, "All topics are as they should be.")
+
+
+def _rights(settings: Settings, dry_run: bool, prune: bool) -> list[dict[str, str]]:
+    """Give the users of the settings what they lack; tell of what they have beside it, or take it."""
+    if not settings.kafka.principals:
+        return []
+    from infra.kafka.access import AccessAdmin
+
+    access = AccessAdmin(settings)
+    lacking, beside = access.plan()
+    if not dry_run:
+        access.give(lacking)
+        access.take(beside if prune else ())
+    over = "take away" if prune else "not needed, left (see --prune)"
+    return [
+        {"topic": f"user {one.user}", "change": f"{word}: {one.said}"}
+        for some, word in ((lacking, "allow"), (beside, over))
+        for one in some
+    ]

@@ -123,10 +123,13 @@ class UnitGate:
         self._deadline = now + 2 * scanner.settings.planner.unit_seconds
         self._addresses = frozenset(ipaddress.ip_address(one) for one in unit.addresses)
         entry = scanner.rules.book.known.get(unit.grant_id)
-        rate, per_host = unit.packets_per_second, min(unit.per_host_per_second, scanner.settings.scanner.host_limit)
+        limit = scanner.settings.scanner.host_limit
+        rate, per_host = float(unit.packets_per_second), float(min(unit.per_host_per_second, limit))
         if entry is not None:  # a unit may ask for less than its grant allows, never for more
-            rate = min(rate, entry.grant.intensity.packets_per_second)
-            per_host = min(per_host, entry.grant.intensity.per_host_per_second)
+            # A zone that was granted the same hosts after the unit was planned shares their budgets too.
+            zones = scanner.rules.book.zones_at(self._addresses, scanner.now())
+            rate = min(rate, max(1.0, entry.grant.intensity.packets_per_second / zones))
+            per_host = min(per_host, max(1.0, min(limit, entry.grant.intensity.per_host_per_second) / zones))
         self._per_host = per_host
         self._own = Level(bucket(rate, now))
         self._hosts: dict[str, Level] = {}

@@ -3,6 +3,7 @@
 Politeness is by place: a scanner, a grant, a unit (its subnet) and a host have a bucket each, and a packet needs a token from all of
 them. The total of a grant holds for its zone, not for one scanner. Partitions divide a zone's subnets among its scanners, so each
 scanner takes the share of the total that its partitions are of all: the shares never exceed the total, and no scanner asks another.
+Zones that may look at the same host share what a unit and a host may get: the planner divides it by their number.
 """
 
 from __future__ import annotations
