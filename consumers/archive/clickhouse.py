@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
+import pyarrow as pa
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DataError, Error, ProgrammingError
 from clickhouse_connect.driver.insert import InsertContext
 
+from consumers.archive.blocks import Block
 from consumers.archive.progress import Progress
+from infra.clickhouse.client import insert_arrow
 from infra.core.errors import Backpressure, MissingPrerequisite, Poison
 from infra.core.ports import Record
 from schemas.rows import Row, rows_of
@@ -39,22 +44,26 @@ class ClickHouseSink:
     """Writes one insert a table and batch. The tables dedupe on deterministic keys, so a batch that comes twice changes nothing."""
 
     name = "clickhouse"
-    topics: tuple[str, ...] = (*KEPT, *EXAMINED)
+    topics: tuple[str, ...]
 
-    def __init__(self, connect: Callable[[], Client], progress: Progress) -> None:
-        self._connect, self._progress = connect, progress
+    def __init__(self, connect: Callable[[], Client], progress: Progress, topics: tuple[str, ...] = (*KEPT, *EXAMINED)) -> None:
+        self._connect, self._progress, self.topics = connect, progress, topics
         self._client: Client | None = None
         self._contexts: dict[str, InsertContext] = {}
         self._workers = ThreadPoolExecutor(PARALLEL, thread_name_prefix="insert")
 
     def write(self, records: Sequence[Record]) -> None:
         """Insert the rows of these records. Raises Backpressure while ClickHouse is away, Poison for what it refuses."""
+        self.write_columns((), records)
+
+    def write_columns(self, blocks: Sequence[Block], records: Sequence[Record]) -> None:
+        """Insert these rows, and the rows of these records. Raises as `write` does."""
         tables: dict[str, list[Row]] = defaultdict(list)
         for record in records:
             if record.event is not None and record.topic in KEPT:
                 for table, row in _rows(record):
                     tables[table].append(row)
-        self._insert(tables)
+        self._insert(tables, _joined(blocks))
 
     def idle(self) -> None:
         """Tell how far we are, if that has changed. Raises Backpressure."""
@@ -63,14 +72,16 @@ class ClickHouseSink:
             self._insert({"watermark_parts": [asdict(mark) for mark in marks]})
         self._progress.told()
 
-    def _insert(self, tables: Mapping[str, list[Row]]) -> None:
+    def _insert(self, tables: Mapping[str, list[Row]], blocks: Mapping[str, pa.Table] = MappingProxyType({})) -> None:
         """Insert into all these tables; when this returns or raises, no insert is running any more."""
         try:
             client = self._client = self._client or self._connect()
-            running = [self._workers.submit(self._put, client, table, rows) for table, rows in list(tables.items())[1:]]
+            inserts: list[Callable[[], object]] = [functools.partial(self._put, client, table, rows) for table, rows in tables.items()]
+            inserts += [functools.partial(insert_arrow, client, table, rows) for table, rows in blocks.items()]
+            running = [self._workers.submit(insert) for insert in inserts[1:]]
             try:
-                for table, rows in list(tables.items())[:1]:
-                    self._put(client, table, rows)
+                for insert in inserts[:1]:
+                    insert()
             finally:
                 failures = [failure for one in running if (failure := one.exception()) is not None]
             for failure in failures:
@@ -98,6 +109,15 @@ class ClickHouseSink:
             with suppress(Exception):
                 self._client.close()
         self._client = None
+
+
+def _joined(blocks: Sequence[Block]) -> dict[str, pa.Table]:
+    """One table of rows a table in ClickHouse."""
+    parts: dict[str, list[pa.Table]] = defaultdict(list)
+    for block in blocks:
+        if block.rows.num_rows:
+            parts[block.table].append(block.rows)
+    return {table: pa.concat_tables(rows).combine_chunks() for table, rows in parts.items()}
 
 
 def _rows(record: Record) -> list[tuple[str, Row]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from threading import Event as Flag
 
 import structlog
 
-from consumers.archive.clickhouse import ClickHouseSink
+from consumers.archive.blocks import Columns
+from consumers.archive.clickhouse import EXAMINED, KEPT, ClickHouseSink
 from consumers.archive.progress import Progress
 from consumers.archive.pump import Pump
 from consumers.archive.sink import Sink, outside_sinks
@@ -22,6 +24,9 @@ from schemas.codec import Codec
 
 log = structlog.get_logger()
 RETRY_SECONDS = (1.0, 30.0)
+# What people wait for does not queue behind the rest. Each lane: its topics, and for how long it rests between writes (see `Pace`).
+QUICK = ("findings",)
+LANES = ((QUICK, 1.0), (tuple(topic for topic in (*KEPT, *EXAMINED) if topic not in QUICK), 2.0))
 JOIN_SECONDS = 8.0
 
 
@@ -34,12 +39,42 @@ def run(settings: Settings, stop: Flag, ready: Ready) -> None:
     ]
     for thread in threads:
         thread.start()
-    progress = Progress()
-    sink = ClickHouseSink(lambda: connect(settings, writer=True), progress)
-    Pump(settings, sink, "archiver", codec, progress).run(stop, ready)
+    _run_lanes([_lane(settings, codec, topics, rests) for topics, rests in LANES], stop, ready)
     deadline = time.monotonic() + JOIN_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _lane(settings: Settings, codec: Codec, topics: tuple[str, ...], rests: float) -> Pump:
+    progress = Progress()
+    sink = ClickHouseSink(lambda: connect(settings, writer=True), progress, topics)
+    return Pump(settings, sink, "archiver", codec, progress, Columns(codec), rests)
+
+
+def _run_lanes(lanes: Sequence[Pump], stop: Flag, ready: Ready) -> None:
+    """Run all of them in one consumer group until `stop` is set or one fails, which is raised."""
+    waiting, failed = set(range(len(lanes))), list[BaseException]()
+
+    def announce(number: int) -> None:
+        waiting.discard(number)
+        if not waiting:
+            ready()
+
+    def work(number: int) -> None:
+        try:
+            lanes[number].run(stop, lambda: announce(number))
+        except BaseException as error:  # noqa: BLE001  raised by the role's own thread, below
+            failed.append(error)
+            stop.set()
+
+    others = [threading.Thread(target=work, args=(number,), name=f"lane-{number}", daemon=True) for number in range(1, len(lanes))]
+    for other in others:
+        other.start()
+    work(0)
+    for other in others:
+        other.join(JOIN_SECONDS)
+    for error in failed:
+        raise error
 
 
 def run_outside(settings: Settings, sink: Sink, codec: Codec, stop: Flag) -> None:
