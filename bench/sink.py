@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from confluent_kafka import Producer
 from rich.console import Console
 from rich.table import Table
 
-from bench.sink_load import PEER, Load, load_of
+from bench.sink_load import PEER, Load, load_of, visible, warm_up
 from infra.app.supervisor import answers
 from infra.clickhouse.client import connect
 from infra.core.settings import BrokerSettings, KafkaSettings, Settings, StoreSettings, TelemetrySettings, load_settings
@@ -35,7 +34,6 @@ from infra.kafka.client import prefixed, producer_config
 from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
 from infra.local.child import Child
-from schemas.topics import topic_named
 from tests.brokers import free_ports
 from tests.stores import running_store
 
@@ -236,17 +234,15 @@ def _peer(rig: Rig, settings: Settings, load: Load) -> Child:
 
 def _latencies(rig: Rig, seconds: float, bars: list[dict[str, object]], console: Console) -> dict[str, object]:
     """From Kafka's append to a row that a reader sees, at 1,000 and at 5 events a second."""
-    from bench.sink_load import visible
-
     settings = _prefix(rig, "latency")
     connect(rig.settings, writer=True).command("TRUNCATE TABLE changes")
-    assert topic_named("changes")
     archiver = _ours(rig, settings)
     figures: dict[str, object] = {}
     table = Table(title="milliseconds from Kafka's append to the row visible, `changes`", title_justify="left")
     for column in ("events/s", "events", "p50", "p99", "worst"):
         table.add_column(column, justify="right")
     try:
+        warm_up(settings)
         for rate in (5, 1000):
             console.print(f"[dim]latency at {rate} events/s[/]")
             took = visible(settings, rate, seconds)

@@ -56,6 +56,19 @@ def load_of(topic: str, rows: int) -> Load:
     return Load(topic, "changes", rows, rows, (codec.encode(topic, changed), *4 * (codec.encode(topic, opened),)))
 
 
+def warm_up(settings: Settings) -> None:
+    """One change in each partition, until all are there: what the first records of a start take is not measured."""
+    producer, client, count = Producer(producer_config(settings)), connect(settings), settings.kafka.partitions
+    for number, value in enumerate(load_of("changes", count).values()):
+        producer.produce(prefixed(settings, "changes"), value, b"k", number)
+    producer.flush(30.0)
+    deadline = time.monotonic() + 30
+    while int(client.query("SELECT count() FROM changes FINAL").result_rows[0][0]) < count:
+        if time.monotonic() > deadline:
+            raise SystemExit("the warm-up's rows did not arrive: the measurement failed")
+        time.sleep(0.05)
+
+
 def visible(settings: Settings, rate: int, seconds: float) -> list[float]:
     """Publish changes at a steady rate and note for each, in milliseconds, when a reader first saw it."""
     took: list[float] = []
@@ -69,7 +82,7 @@ def visible(settings: Settings, rate: int, seconds: float) -> list[float]:
             "fromUnixTimestamp64Milli({since:Int64}) GROUP BY ms"
         )
         while not stop.wait(0.01):
-            since = max(begun, round(time.time() * 1000) - 2000)
+            since = max(begun, round(time.time() * 1000) - 10_000)
             rows = client.query(sql, parameters={"since": since}).result_rows
             now = time.time() * 1000
             for ms, count in rows:
@@ -80,8 +93,8 @@ def visible(settings: Settings, rate: int, seconds: float) -> list[float]:
     reader.start()
     producer = Producer(producer_config(settings))
     count = round(rate * seconds)
-    first = time.monotonic()
     salt = f"{time.time_ns():016x}".encode()
+    first = time.monotonic()
     for number, value in enumerate(load_of("changes", count).values()):
         time.sleep(max(0.0, first + number / rate - time.monotonic()))
         producer.produce(prefixed(settings, "changes"), value.replace(b"0" * 16, salt, 1), b"k", number % settings.kafka.partitions)
@@ -112,14 +125,16 @@ SEEN = ["port", "transport", "service", "product", "version", "cpes", "facts"]
 def service(one):
     tls, http = one.get("tls") or {}, one.get("http") or {}
     certificate = tls.get("certificate") or {}
-    return [*(one[name] for name in SEEN), tls.get("version", ""), tls.get("outdated", []), certificate.get("sha256", ""), certificate.get("subject", ""),
-            certificate.get("not_after"), http.get("status", 0), http.get("title", ""), one["banner"], one["evidence"]]
+    return [*(one[name] for name in SEEN), tls.get("version", ""), tls.get("outdated", []), certificate.get("sha256", ""),
+            certificate.get("subject", ""), certificate.get("not_after"), http.get("status", 0), http.get("title", ""),
+            one["banner"], one["evidence"]]
 HOST = ["observation_id", "unit_id", "run_id", "zone", "subnet", "address", "grant_id", "agent_id", "attempt", "names", "observed_at"]
 CHANGE = ["change_id", "kind", "zone", "address", "subnet", "revision", "port", "transport", "summary", "evidence_ids", "observed_at"]
 COMPARED = ["service", "product", "version", "certificate_sha256"]
 def compared(one):
     one = one or {}
-    return [one.get("service", ""), one.get("product", ""), one.get("version", ""), ((one.get("tls") or {}).get("certificate") or {}).get("sha256", "")]
+    certificate = (one.get("tls") or {}).get("certificate") or {}
+    return [one.get("service", ""), one.get("product", ""), one.get("version", ""), certificate.get("sha256", "")]
 def rows(event, at):
     if job["name"] == "changes":
         yield [*(event[name] for name in CHANGE), *compared(event["before"]), *compared(event["after"]), at]
@@ -131,7 +146,8 @@ if job["name"] == "probes":
     table, columns = "observations", [*HOST, *SEEN, "tls_version", "tls_outdated", "certificate_sha256", "certificate_subject",
                                       "certificate_not_after", "http_status", "http_title", "banner", "evidence", "recorded_at"]
 else:
-    table, columns = "changes", [*CHANGE, *(name + "_before" for name in COMPARED), *(name + "_after" for name in COMPARED), "recorded_at"]
+    sides = [name + side for side in ("_before", "_after") for name in COMPARED]
+    table, columns = "changes", [*CHANGE, *sides, "recorded_at"]
 context = client.create_insert_context(table, columns, column_oriented=True)
 consumer = Consumer({"bootstrap.servers": job["bootstrap"], "group.id": "by-hand-" + job["topic"], "auto.offset.reset": "earliest",
                      "enable.auto.commit": False, "isolation.level": "read_committed", "fetch.queue.backoff.ms": 5})

@@ -16,8 +16,8 @@ log = structlog.get_logger()
 WAIT_SECONDS = 0.5
 GATHER_SECONDS = 0.003
 LOOK_SECONDS = 0.005
-# Decoded record by record, a batch takes some twenty times its bytes.
-CHUNK_RECORDS, BATCH_BYTES = 1000, 4 << 20
+# In columns a batch takes some five times its bytes. Large ones leave ClickHouse less to merge: a third of its processor time.
+CHUNK_RECORDS, BATCH_BYTES = 1000, 16 << 20
 
 
 @dataclass(slots=True)

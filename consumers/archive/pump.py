@@ -41,6 +41,7 @@ from schemas.topics import topic_named
 log = structlog.get_logger()
 UPKEEP_SECONDS, LAG_SECONDS, COMPARE_SECONDS = 1.0, 5.0, 15.0
 LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+APART = 1000  # records that are decoded one by one at a time: that takes some twenty times their bytes
 FEW = 64  # records among which one is unusual: not worth halving
 PATIENCE_SECONDS, LEAVE_SECONDS = 1.0, 5.0
 # One insert may hang as long as its client waits (300 s); that must not throw us out of the group.
@@ -194,17 +195,25 @@ class Pump:
             self._meter.emitted(len(job.pairs) + sum(len(block.messages) for block in job.blocks))
             return True
         except Poison as error:
-            pairs = [*job.pairs, *self._pairs([message for block in job.blocks for message in block.messages])]
-            if len(pairs) == 1:
-                self._set_aside(pairs[0][0], error)
+            if not job.blocks and len(job.pairs) == 1:
+                self._set_aside(job.pairs[0][0], error)
                 return True
-        middle = (len(pairs) + 1) // 2
-        for part in (pairs[:middle], pairs[middle:]):
-            self._intake.breathe(0.0)
-            self._meter.beat()
-            if part and not self._delivered(Job(Batch(), [], part, job.begun), stop):
-                return False
-        return True
+        return all(self._delivered(part, stop) for part in self._parts(job))
+
+    def _parts(self, job: Job) -> Iterator[Job]:
+        """What is tried instead of a refused job, each in its turn: halves of its records; of its columns, so many records as fit."""
+        middle = (len(job.pairs) + 1) // 2
+        halves = (job.pairs,) if job.blocks else (job.pairs[:middle], job.pairs[middle:])
+        for half in filter(None, halves):
+            yield self._next_part(half, job.begun)
+        for block in job.blocks:
+            for start in range(0, len(block.messages), APART):
+                yield self._next_part(self._pairs(block.messages[start : start + APART]), job.begun)
+
+    def _next_part(self, pairs: list[tuple[Message, Record]], begun: float) -> Job:
+        self._intake.breathe(0.0)
+        self._meter.beat()
+        return Job(Batch(), [], pairs, begun)
 
     def _hand_over(self, job: Job, stop: Flag) -> bool:
         """Write it, again and again while the sink asks for patience; False when it was stopped before that. Raises Poison."""

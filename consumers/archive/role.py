@@ -24,10 +24,14 @@ from schemas.codec import Codec
 
 log = structlog.get_logger()
 RETRY_SECONDS = (1.0, 30.0)
-# What people wait for does not queue behind the rest. Each lane: its topics, and for how long it rests between writes (see `Pace`).
-QUICK = ("findings",)
-LANES = ((QUICK, 1.0), (tuple(topic for topic in (*KEPT, *EXAMINED) if topic not in QUICK), 2.0))
 JOIN_SECONDS = 8.0
+# What people wait for does not queue behind the rest. By consumer group: its topics, and for how long it rests between writes (see
+# `Pace`). Two groups: in one, each lane's start would hold the other up for a rebalance of three seconds.
+QUICK = ("findings",)
+LANES: dict[str, tuple[tuple[str, ...], float]] = {
+    "archiver": (tuple(topic for topic in (*KEPT, *EXAMINED) if topic not in QUICK), 2.0),
+    "archiver-findings": (QUICK, 1.0),
+}
 
 
 def run(settings: Settings, stop: Flag, ready: Ready) -> None:
@@ -39,20 +43,21 @@ def run(settings: Settings, stop: Flag, ready: Ready) -> None:
     ]
     for thread in threads:
         thread.start()
-    _run_lanes([_lane(settings, codec, topics, rests) for topics, rests in LANES], stop, ready)
+    _run_lanes([_lane(settings, codec, group) for group in LANES], stop, ready)
     deadline = time.monotonic() + JOIN_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def _lane(settings: Settings, codec: Codec, topics: tuple[str, ...], rests: float) -> Pump:
+def _lane(settings: Settings, codec: Codec, group: str) -> Pump:
+    topics, rests = LANES[group]
     progress = Progress()
     sink = ClickHouseSink(lambda: connect(settings, writer=True), progress, topics)
-    return Pump(settings, sink, "archiver", codec, progress, Columns(codec), rests)
+    return Pump(settings, sink, group, codec, progress, Columns(codec), rests)
 
 
 def _run_lanes(lanes: Sequence[Pump], stop: Flag, ready: Ready) -> None:
-    """Run all of them in one consumer group until `stop` is set or one fails, which is raised."""
+    """Run all of them until `stop` is set or one fails, which is raised."""
     waiting, failed = set(range(len(lanes))), list[BaseException]()
 
     def announce(number: int) -> None:

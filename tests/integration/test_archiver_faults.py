@@ -44,7 +44,7 @@ def numbers(store: RunningStore) -> list[int]:
 
 
 def members(settings: Settings) -> list[str]:
-    """The group's members, one a lane; a new id after each time that one had to join again."""
+    """The group's members; a new id after each time that one had to join again."""
     group = prefixed(settings, "archiver")
     admin = AdminClient(connection(settings))
     return sorted(str(one.member_id) for one in admin.describe_consumer_groups([group])[group].result(20).members)
@@ -172,9 +172,9 @@ def test_sinks_of_other_packages_work_and_fail_for_themselves(
     with archiving(settings) as archiver:
         publish(settings, *(change(number) for number in range(20)))
         until(lambda: len(numbers(store)) == 20, "the archiver's own rows")
-        until(lambda: caught_up(settings, "sink-lines", ("changes",)), "the good sink")
+        until(lambda: caught_up(settings, {"sink-lines": ("changes",)}), "the good sink")
         until(lambda: sys.modules["outside_sinks"].Broken.calls >= 2, "the broken sink to be tried again")
         assert archiver.error is None
     assert {int(line.split()[1]) for line in lines.read_text().splitlines()} == set(range(20)) - {7}
     assert len(dead_letters(settings, "changes")) == 1
-    assert not caught_up(settings, "sink-broken", ("changes",))
+    assert not caught_up(settings, {"sink-broken": ("changes",)})
