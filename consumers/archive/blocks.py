@@ -116,6 +116,7 @@ def _decoded(form: _Form, values: Sequence[bytes]) -> pa.StructArray:
     events = deserialize_array([value[HEADER.size :] for value in values], form.text).column(0)
     if form.branch is not None:
         events = events.field(form.branch)
+    events.validate(full=True)  # the decoder lets bytes through that are no UTF-8
     size = encoded_size(form.flat, events, len(events))
     if len(events) != len(values) or size != sum(map(len, values)) - len(form.start) * len(values):
         raise Unsure("bytes are left over, or lengths are written in more bytes than they need")
