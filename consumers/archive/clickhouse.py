@@ -36,7 +36,8 @@ EXAMINED = tuple(topic.name for topic in TOPICS if topic.single and topic.events
 # ClickHouse's error codes. At fault is the installation: no table, column, database or right; a syntax that it does not know.
 FAULTY = frozenset({16, 36, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 497, 516})
 # Overloaded or out of room for now: time-outs, too many queries, memory, disk, parts, Keeper, cancelled, unknown end of an insert.
-BUSY = frozenset({159, 160, 202, 209, 210, 241, 242, 243, 252, 319, 394, 439, 999})
+BUSY = frozenset({74, 75, 76, 159, 160, 202, 209, 210, 241, 242, 243, 252, 319, 394, 439, 999})
+NO_ROOM = ("NOT_ENOUGH_SPACE", "No space left on device")
 MANY_PARTITIONS = "partitions for single INSERT"
 
 
@@ -130,6 +131,8 @@ def _rows(record: Record) -> list[tuple[str, Row]]:
 def judge(error: Exception) -> Exception:
     """What an error of an insert means: Backpressure (later), Poison (a row is bad), or the error itself (the installation is at fault)."""
     code = getattr(error, "code", None)
+    if any(words in str(error) for words in NO_ROOM):
+        return Backpressure(RETRY_SECONDS, "its disk is full; make room, and it goes on by itself")
     if isinstance(error, MissingPrerequisite | OSError) or (code in BUSY and MANY_PARTITIONS not in str(error)):
         return Backpressure(RETRY_SECONDS)
     if code in FAULTY or isinstance(error, MemoryError | ProgrammingError):

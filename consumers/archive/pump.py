@@ -247,7 +247,7 @@ class Pump:
 
     def _hold(self, pause: Backpressure, stop: Flag) -> None:
         log.warning("sink_holds", sink=self._sink.name, retry_after=pause.retry_after)
-        self._meter.error(f"{self._sink.name} takes nothing now")
+        self._meter.error(f"{self._sink.name} takes nothing now{': ' if pause.reason else ''}{pause.reason}")
         until = time.monotonic() + pause.retry_after
         while time.monotonic() < until and not stop.is_set():
             self._intake.breathe(0.2)
