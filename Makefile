@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-grab bench-sweep
+.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-grab bench-sweep bench-sink bench-stream
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -55,3 +55,6 @@ bench-grab: dev ## services a second that the scanner's own grabbers look into, 
 
 bench-sweep: dev ## the sweep against masscan, zmap, nmap, rustscan, hping3; then its own word, by capture (ARGS="--only race --rounds 5")
 	@$(BIN)/python -m bench.sweep $(ARGS)
+
+bench-sink: dev ## rows a second from Kafka into ClickHouse, and milliseconds until a row is visible (ARGS="--only probes --rounds 1")
+	@$(BIN)/python -m bench.sink $(ARGS)

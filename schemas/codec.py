@@ -50,6 +50,11 @@ class Codec:
         self._readers: dict[int, Any] = {}
         self._current: dict[str, Any] = {}
 
+    def schema_number(self, topic: str) -> int:
+        """The id that records of this topic are written with."""
+        row = topic_named(topic)
+        return self._ids.get(topic, schema_id(current_schema(row.name)))
+
     def encode(self, topic: str, event: Event) -> bytes:
         """The record's value. Raises TypeError for an event that the topic does not hold."""
         row = topic_named(topic)
@@ -57,8 +62,7 @@ class Codec:
             raise TypeError(f"{topic} does not hold {type(event).__name__}")
         if row.name not in self._writers:
             schema = current_schema(row.name)
-            number = self._ids.get(topic, schema_id(schema))
-            self._writers[row.name] = (HEADER.pack(MAGIC, number), fastavro.parse_schema(schema))
+            self._writers[row.name] = (HEADER.pack(MAGIC, self.schema_number(topic)), fastavro.parse_schema(schema))
         header, schema = self._writers[row.name]
         out = io.BytesIO()
         out.write(header)

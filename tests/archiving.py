@@ -85,8 +85,13 @@ def until(condition: Callable[[], object], what: str, seconds: float = 45.0) -> 
         time.sleep(0.05)
 
 
-def caught_up(settings: Settings, group: str = "archiver", topics: tuple[str, ...] = clickhouse.KEPT) -> bool:
-    """Whether the group has committed all that is in these topics (but the marker of a last transaction)."""
+def caught_up(settings: Settings, groups: dict[str, tuple[str, ...]] | None = None) -> bool:
+    """Whether these groups (the archiver's, if none is named) have committed all of their topics (but the marker of a last transaction)."""
+    wanted = groups or {group: tuple(one for one in topics if one in clickhouse.KEPT) for group, (topics, _) in role.LANES.items()}
+    return all(_has_committed(settings, group, topics) for group, topics in wanted.items())
+
+
+def _has_committed(settings: Settings, group: str, topics: tuple[str, ...]) -> bool:
     consumer = Consumer(consumer_config(settings, group))
     try:
         places = [TopicPartition(prefixed(settings, topic), number) for topic in topics for number in range(PARTITIONS)]

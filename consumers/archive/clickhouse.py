@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
+import pyarrow as pa
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DataError, Error, ProgrammingError
 from clickhouse_connect.driver.insert import InsertContext
 
+from consumers.archive.blocks import Block
 from consumers.archive.progress import Progress
+from infra.clickhouse.client import insert_arrow
 from infra.core.errors import Backpressure, MissingPrerequisite, Poison
 from infra.core.ports import Record
 from schemas.rows import Row, rows_of
@@ -31,7 +36,8 @@ EXAMINED = tuple(topic.name for topic in TOPICS if topic.single and topic.events
 # ClickHouse's error codes. At fault is the installation: no table, column, database or right; a syntax that it does not know.
 FAULTY = frozenset({16, 36, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 497, 516})
 # Overloaded or out of room for now: time-outs, too many queries, memory, disk, parts, Keeper, cancelled, unknown end of an insert.
-BUSY = frozenset({159, 160, 202, 209, 210, 241, 242, 243, 252, 319, 394, 439, 999})
+BUSY = frozenset({74, 75, 76, 159, 160, 202, 209, 210, 241, 242, 243, 252, 319, 394, 439, 999})
+NO_ROOM = ("NOT_ENOUGH_SPACE", "No space left on device")
 MANY_PARTITIONS = "partitions for single INSERT"
 
 
@@ -39,22 +45,26 @@ class ClickHouseSink:
     """Writes one insert a table and batch. The tables dedupe on deterministic keys, so a batch that comes twice changes nothing."""
 
     name = "clickhouse"
-    topics: tuple[str, ...] = (*KEPT, *EXAMINED)
+    topics: tuple[str, ...]
 
-    def __init__(self, connect: Callable[[], Client], progress: Progress) -> None:
-        self._connect, self._progress = connect, progress
+    def __init__(self, connect: Callable[[], Client], progress: Progress, topics: tuple[str, ...] = (*KEPT, *EXAMINED)) -> None:
+        self._connect, self._progress, self.topics = connect, progress, topics
         self._client: Client | None = None
         self._contexts: dict[str, InsertContext] = {}
         self._workers = ThreadPoolExecutor(PARALLEL, thread_name_prefix="insert")
 
     def write(self, records: Sequence[Record]) -> None:
         """Insert the rows of these records. Raises Backpressure while ClickHouse is away, Poison for what it refuses."""
+        self.write_columns((), records)
+
+    def write_columns(self, blocks: Sequence[Block], records: Sequence[Record]) -> None:
+        """Insert these rows, and the rows of these records. Raises as `write` does."""
         tables: dict[str, list[Row]] = defaultdict(list)
         for record in records:
             if record.event is not None and record.topic in KEPT:
                 for table, row in _rows(record):
                     tables[table].append(row)
-        self._insert(tables)
+        self._insert(tables, _joined(blocks))
 
     def idle(self) -> None:
         """Tell how far we are, if that has changed. Raises Backpressure."""
@@ -63,14 +73,16 @@ class ClickHouseSink:
             self._insert({"watermark_parts": [asdict(mark) for mark in marks]})
         self._progress.told()
 
-    def _insert(self, tables: Mapping[str, list[Row]]) -> None:
+    def _insert(self, tables: Mapping[str, list[Row]], blocks: Mapping[str, pa.Table] = MappingProxyType({})) -> None:
         """Insert into all these tables; when this returns or raises, no insert is running any more."""
         try:
             client = self._client = self._client or self._connect()
-            running = [self._workers.submit(self._put, client, table, rows) for table, rows in list(tables.items())[1:]]
+            inserts: list[Callable[[], object]] = [functools.partial(self._put, client, table, rows) for table, rows in tables.items()]
+            inserts += [functools.partial(insert_arrow, client, table, rows) for table, rows in blocks.items()]
+            running = [self._workers.submit(insert) for insert in inserts[1:]]
             try:
-                for table, rows in list(tables.items())[:1]:
-                    self._put(client, table, rows)
+                for insert in inserts[:1]:
+                    insert()
             finally:
                 failures = [failure for one in running if (failure := one.exception()) is not None]
             for failure in failures:
@@ -100,6 +112,15 @@ class ClickHouseSink:
         self._client = None
 
 
+def _joined(blocks: Sequence[Block]) -> dict[str, pa.Table]:
+    """One table of rows a table in ClickHouse."""
+    parts: dict[str, list[pa.Table]] = defaultdict(list)
+    for block in blocks:
+        if block.rows.num_rows:
+            parts[block.table].append(block.rows)
+    return {table: pa.concat_tables(rows).combine_chunks() for table, rows in parts.items()}
+
+
 def _rows(record: Record) -> list[tuple[str, Row]]:
     try:
         return rows_of(record.event, record.recorded_at) if record.event is not None else []
@@ -110,6 +131,8 @@ def _rows(record: Record) -> list[tuple[str, Row]]:
 def judge(error: Exception) -> Exception:
     """What an error of an insert means: Backpressure (later), Poison (a row is bad), or the error itself (the installation is at fault)."""
     code = getattr(error, "code", None)
+    if any(words in str(error) for words in NO_ROOM):
+        return Backpressure(RETRY_SECONDS, "its disk is full; make room, and it goes on by itself")
     if isinstance(error, MissingPrerequisite | OSError) or (code in BUSY and MANY_PARTITIONS not in str(error)):
         return Backpressure(RETRY_SECONDS)
     if code in FAULTY or isinstance(error, MemoryError | ProgrammingError):

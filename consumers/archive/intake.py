@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,15 +15,20 @@ from infra.core.settings import ArchiverSettings
 log = structlog.get_logger()
 WAIT_SECONDS = 0.5
 GATHER_SECONDS = 0.003
-# Decoded, a batch takes some twenty times its bytes.
-CHUNK_RECORDS, BATCH_BYTES = 1000, 4 << 20
+LOOK_SECONDS = 0.005
+# In columns a batch takes some five times its bytes. Large ones leave ClickHouse less to merge: a third of its processor time.
+CHUNK_RECORDS, BATCH_BYTES = 1000, 16 << 20
 
 
 @dataclass(slots=True)
 class Pace:
-    """How long to gather: a moment for a lone record, under load as long as the last write took, so that inserts stay few and large."""
+    """How long to gather: a moment for a lone record; under load `rests` times as long as the last write took, `longest` at most.
+
+    An insert costs ClickHouse some 10 ms of processor time however small it is, so that few and large ones leave more for the rest.
+    """
 
     longest: float
+    rests: float = 1.0
     _ended: float = 0.0
     _took: float = 0.0
 
@@ -33,7 +38,7 @@ class Pace:
 
     def gather(self, now: float) -> float:
         """Seconds to wait for more records."""
-        return max(GATHER_SECONDS, min(self._took - (now - self._ended), self.longest))
+        return max(GATHER_SECONDS, min(self.rests * self._took, self.longest) - (now - self._ended))
 
 
 @dataclass(slots=True)
@@ -48,27 +53,39 @@ class Batch:
 class Intake:
     """A consumer's records in batches. `topics` are the names without prefix by the names on the cluster."""
 
-    def __init__(self, consumer: Consumer, topics: Mapping[str, str], settings: ArchiverSettings) -> None:
+    def __init__(self, consumer: Consumer, topics: Mapping[str, str], settings: ArchiverSettings, rests: float = 1.0) -> None:
         self._consumer, self._topics, self._most = consumer, topics, settings.batch_rows
-        self.pace = Pace(settings.flush_ms / 1000)
+        self.pace = Pace(settings.flush_ms / 1000, rests)
         self._early: list[Message] = []
         self._paused = False
 
-    def gather(self) -> Batch:
-        """Wait for the first record, half a second at most, then for more. Raises KafkaException when Kafka refuses."""
+    def gather(self, writing: Callable[[], bool] = lambda: False) -> Batch:
+        """Wait for the first record, half a second at most. Raises KafkaException when Kafka refuses.
+
+        While a write runs (`writing`): take in what comes until that has ended, or the batch is full.
+        """
         batch, early = Batch(), self._early
         self._early = []
         if self._paused:
             self._consumer.resume(self._consumer.assignment())
             self._paused = False
-        first = None if early else self._consumer.poll(WAIT_SECONDS)
+        first = None if early or writing() else self._consumer.poll(WAIT_SECONDS)
         self._sort([*early, *([first] if first else [])], batch)
+        while writing() and not self.full(batch):
+            self._take(batch, LOOK_SECONDS)
+        return batch
+
+    def fill(self, batch: Batch) -> None:
+        """Add to a batch what comes for as long as `pace` says. Raises KafkaException when Kafka refuses."""
         now = time.monotonic()
         until = now + self.pace.gather(now)
-        while batch.messages and len(batch.messages) < self._most and batch.size < BATCH_BYTES and now < until:
-            self._sort(self._consumer.consume(min(CHUNK_RECORDS, self._most - len(batch.messages)), until - now), batch)
+        while batch.messages and not self.full(batch) and now < until:
+            self._take(batch, until - now)
             now = time.monotonic()
-        return batch
+
+    def full(self, batch: Batch) -> bool:
+        """Whether a batch should take no more."""
+        return len(batch.messages) >= self._most or batch.size >= BATCH_BYTES
 
     def breathe(self, seconds: float) -> None:
         """Stay in the group, taking in nothing until the next `gather`.
@@ -86,6 +103,9 @@ class Intake:
         if isinstance(one, Message):
             return self._topics[one.topic() or ""], one.partition() or 0
         return self._topics[one.topic], one.partition
+
+    def _take(self, batch: Batch, seconds: float) -> None:
+        self._sort(self._consumer.consume(min(CHUNK_RECORDS, self._most - len(batch.messages)), seconds), batch)
 
     def _sort(self, found: Sequence[Message], batch: Batch) -> None:
         for message in found:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from threading import Event as Flag
 
 import structlog
 
-from consumers.archive.clickhouse import ClickHouseSink
+from consumers.archive.blocks import Columns
+from consumers.archive.clickhouse import EXAMINED, KEPT, ClickHouseSink
 from consumers.archive.progress import Progress
 from consumers.archive.pump import Pump
 from consumers.archive.sink import Sink, outside_sinks
@@ -23,6 +25,13 @@ from schemas.codec import Codec
 log = structlog.get_logger()
 RETRY_SECONDS = (1.0, 30.0)
 JOIN_SECONDS = 8.0
+# What people wait for does not queue behind the rest. By consumer group: its topics, and for how long it rests between writes (see
+# `Pace`). Two groups: in one, each lane's start would hold the other up for a rebalance of three seconds.
+QUICK = ("findings",)
+LANES: dict[str, tuple[tuple[str, ...], float]] = {
+    "archiver": (tuple(topic for topic in (*KEPT, *EXAMINED) if topic not in QUICK), 2.0),
+    "archiver-findings": (QUICK, 1.0),
+}
 
 
 def run(settings: Settings, stop: Flag, ready: Ready) -> None:
@@ -34,12 +43,43 @@ def run(settings: Settings, stop: Flag, ready: Ready) -> None:
     ]
     for thread in threads:
         thread.start()
-    progress = Progress()
-    sink = ClickHouseSink(lambda: connect(settings, writer=True), progress)
-    Pump(settings, sink, "archiver", codec, progress).run(stop, ready)
+    _run_lanes([_lane(settings, codec, group) for group in LANES], stop, ready)
     deadline = time.monotonic() + JOIN_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _lane(settings: Settings, codec: Codec, group: str) -> Pump:
+    topics, rests = LANES[group]
+    progress = Progress()
+    sink = ClickHouseSink(lambda: connect(settings, writer=True), progress, topics)
+    return Pump(settings, sink, group, codec, progress, Columns(codec), rests)
+
+
+def _run_lanes(lanes: Sequence[Pump], stop: Flag, ready: Ready) -> None:
+    """Run all of them until `stop` is set or one fails, which is raised."""
+    waiting, failed = set(range(len(lanes))), list[BaseException]()
+
+    def announce(number: int) -> None:
+        waiting.discard(number)
+        if not waiting:
+            ready()
+
+    def work(number: int) -> None:
+        try:
+            lanes[number].run(stop, lambda: announce(number))
+        except BaseException as error:  # noqa: BLE001  raised by the role's own thread, below
+            failed.append(error)
+            stop.set()
+
+    others = [threading.Thread(target=work, args=(number,), name=f"lane-{number}", daemon=True) for number in range(1, len(lanes))]
+    for other in others:
+        other.start()
+    work(0)
+    for other in others:
+        other.join(JOIN_SECONDS)
+    for error in failed:
+        raise error
 
 
 def run_outside(settings: Settings, sink: Sink, codec: Codec, stop: Flag) -> None:

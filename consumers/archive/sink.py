@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from consumers.archive.blocks import Block
 from infra.core.ports import Record
 from infra.core.settings import Settings
 
@@ -35,6 +36,13 @@ class Sink(Protocol):
 
     def idle(self) -> None:
         """For upkeep: called between batches, at most once a second, also when nothing comes."""
+
+
+class ColumnSink(Sink, Protocol):
+    """A sink that takes rows in columns too."""
+
+    def write_columns(self, blocks: Sequence[Block], records: Sequence[Record]) -> None:
+        """Make these rows and these records safe. Raises as `write` does; the blocks' records then come again through `write`."""
 
 
 def outside_sinks(settings: Settings) -> list[Sink]:

@@ -23,6 +23,7 @@ MODULES: dict[str, str] = {
     "archiver": "consumers.archive.role",
     "notifier": "consumers.notify.role",
     "rollups": "processors.rollup.role",
+    "reconciler": "consumers.reconcile.role",
 }
 
 # One process a role, but for three that mostly wait: sharing saves their interpreters' memory.
@@ -35,6 +36,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("scanner",),
     ("planner", "scheduler", "notifier"),
     ("rollups",),
+    ("reconciler",),
 )
 
 

@@ -55,9 +55,9 @@ class DamagedState(DriftlineError):
 class Backpressure(Exception):
     """The next stage can't take more now: keep the record, keep polling, try again after `retry_after` seconds."""
 
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"retry after {retry_after:.1f} s")
-        self.retry_after = retry_after
+    def __init__(self, retry_after: float, reason: str = "") -> None:
+        super().__init__(f"retry after {retry_after:.1f} s" + (f": {reason}" if reason else ""))
+        self.retry_after, self.reason = retry_after, reason
 
 
 class Poison(Exception):

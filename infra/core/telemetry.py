@@ -28,6 +28,18 @@ class Telemetry:
         self.emitted = Counter("driftline_emitted", "Records put out", ["role"], registry=self.registry)
         self.discarded = Counter("driftline_discarded", "Records put aside", ["role", "stage"], registry=self.registry)
         self.lag = Gauge("driftline_lag", "Records that wait", ["role"], registry=self.registry)
+        self.reconciled = Gauge(
+            "driftline_reconciled",
+            "Rows of the last minutes that are lost, doubled or unknown",
+            ["table", "verdict"],
+            registry=self.registry,
+        )
+        self.counted = Gauge(
+            "driftline_counted",
+            "What the reconciler read of a partition since its start",
+            ["topic", "partition", "kind"],
+            registry=self.registry,
+        )
         self.roles: set[str] = set()
         self.beats: dict[str, float] = {}
         self.ready: set[str] = set()

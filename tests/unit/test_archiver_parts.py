@@ -74,6 +74,8 @@ def test_what_is_not_ours_any_more_is_not_told() -> None:
         (DatabaseError("HTTP 502 from a proxy"), Backpressure),
         (DatabaseError("memory limit", code=241), Backpressure),
         (DatabaseError("too many parts", code=252), Backpressure),
+        (DatabaseError("Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)", code=243), Backpressure),
+        (DatabaseError("filesystem error: No space left on device", code=1001), Backpressure),
         (DatabaseError("Too many partitions for single INSERT block (more than 100)", code=252), Poison),
         (DatabaseError("cannot parse IPv6", code=676), Poison),
         (DataError("Unable to create native array"), Poison),

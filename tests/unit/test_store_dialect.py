@@ -48,7 +48,8 @@ def test_a_statement_is_read(text: str, kind: str, format_: str) -> None:
 )
 def test_an_insert_is_split_from_its_rows(text: bytes, sql: bytes, format_: str, data: bytes | None) -> None:
     statement = parse(text)
-    assert (statement.kind, statement.sql, statement.format, statement.data) == ("insert", sql, format_, data)
+    assert (statement.kind, statement.sql + statement.settings, statement.format, statement.data) == ("insert", sql, format_, data)
+    assert b"SETTINGS" not in statement.sql
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Statement:
     """One statement, ready for the engine.
 
-    An INSERT with rows is split: `sql` ends before its FORMAT clause, `data` are the rows in `format`. For anything else `format`
-    names the answer's format, and `default_format` what the engine uses where the statement itself names none.
+    An INSERT with rows is split: `sql` ends before its SETTINGS (`settings`) and FORMAT, `data` are the rows in `format`. For anything
+    else `format` names the answer's format, and `default_format` what the engine uses where the statement itself names none.
     """
 
     kind: Kind
@@ -83,6 +83,7 @@ class Statement:
     sql: bytes
     format: str
     data: bytes | None = None
+    settings: bytes = b""
     default_format: str = "TabSeparated"
 
 
@@ -136,14 +137,20 @@ def _verb(text: bytes) -> str:
 def _parse_insert(text: bytes) -> Statement:
     """Split `INSERT INTO t (…) SETTINGS … FORMAT X` from its rows. VALUES and SELECT are the engine's own business."""
     format_at: _Token | None = None
+    settings_at, previous = None, b""
     for token in _tokens(text):
+        if token.text.upper() == b"SETTINGS" and not token.depth and previous not in {b"INTO", b"TABLE", b"."}:
+            settings_at = settings_at or token.start
+        previous = token.text.upper()
         if token.depth or token.kind != "word":
             continue
         if format_at is not None:
             name = token.text.decode()
             if name.upper() == "VALUES":
                 break
-            return Statement("insert", "INSERT", text[: format_at.start], name, _after_format(text, token.end))
+            end = settings_at or format_at.start
+            data, settings = _after_format(text, token.end), text[end : format_at.start]
+            return Statement("insert", "INSERT", text[:end], name, data, settings)
         word = token.text.upper()
         if word in {b"VALUES", b"SELECT", b"WITH"}:
             break

@@ -33,7 +33,6 @@ Access = Literal["reader", "writer"]
 _Key = tuple[Access, str, tuple[tuple[str, str], ...]]
 
 POOLED = 8  # idle handles kept
-_CHUNK = 1 << 22
 
 # Few background threads, small caches, no log tables: at rest the engine must cost next to nothing.
 _CONFIG = """<clickhouse>
@@ -49,6 +48,7 @@ _CONFIG = """<clickhouse>
   <query_cache><max_size_in_bytes>8388608</max_size_in_bytes></query_cache>
   <background_pool_size>2</background_pool_size>
   <background_merges_mutations_concurrency_ratio>1</background_merges_mutations_concurrency_ratio>
+  <os_threads_nice_value_merge_mutate>10</os_threads_nice_value_merge_mutate>
   <background_move_pool_size>1</background_move_pool_size>
   <background_fetches_pool_size>1</background_fetches_pool_size>
   <background_common_pool_size>1</background_common_pool_size>
@@ -173,7 +173,9 @@ class Engine:
         handle = Connection(f"{self._target}?config-file={self._options['config-file']}")
         try:
             handle.query(f"USE {quote_name(database)}", "TabSeparated")
-            changes = [f"{name} = {quote(value)}" for name, value in settings]
+            # One thread an insert: its rows are few for the engine, and others wait for the processor.
+            changes = ["max_insert_threads = 1", "input_format_parallel_parsing = 0"] if access == "writer" else []
+            changes += [f"{name} = {quote(value)}" for name, value in settings]
             if access == "reader":
                 # Last: once `readonly` stands, nothing can be set any more, not even by a SETTINGS clause.
                 changes += ["allow_introspection_functions = 0", "implicit_select = 0", "readonly = 1"]
@@ -191,12 +193,7 @@ class Engine:
         try:
             with self._handle((access, database or self._database, tuple(sorted(settings.items())))) as handle:
                 if statement.data is not None:
-                    inserter = handle.send_insert(statement.sql.decode(), statement.format)
-                    with inserter:
-                        for start in range(0, len(statement.data), _CHUNK):
-                            inserter.append(statement.data[start : start + _CHUNK])
-                        done = inserter.finish()
-                    return Answer(b"", written_rows=done.rows_written, written_bytes=done.bytes_written, seconds=done.elapsed)
+                    return _insert(handle, statement, statement.data)
                 result = handle.query(statement.sql, statement.default_format, params=dict(parameters))
                 return Answer(
                     result.bytes() or b"",
@@ -208,6 +205,19 @@ class Engine:
                 )
         except RuntimeError as error:  # chDB's own errors derive from it
             raise EngineError(str(error)) from None
+
+
+def _insert(handle: Any, statement: Statement, data: bytes) -> Answer:
+    """Insert rows through a file in memory. chDB's own streaming insert is no way: it says that all is well when the last part fails."""
+    file = os.memfd_create("insert")
+    try:
+        with open(file, "wb", closefd=False) as body:
+            body.write(data)
+        source = f" FROM INFILE '/proc/self/fd/{file}' ".encode()
+        done = handle.query(statement.sql + source + statement.settings + b" FORMAT " + statement.format.encode(), "TabSeparated")
+        return Answer(b"", written_rows=done.rows_written(), written_bytes=done.bytes_written(), seconds=done.elapsed())
+    finally:
+        os.close(file)
 
 
 def _lock(folder: Path) -> IO[str]:
