@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long dev check format lab-down clean bench-latency bench-identify bench-grab bench-sweep
+.PHONY: help demo test test-long dev check format lab-down clean bench-latency bench-identify bench-grab bench-sweep bench-stream
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -49,3 +49,6 @@ bench-grab: dev ## services a second that the scanner's own grabbers look into, 
 
 bench-sweep: dev ## the sweep against masscan, zmap, nmap, rustscan, hping3; then its own word, by capture (ARGS="--only race --rounds 5")
 	@$(BIN)/python -m bench.sweep $(ARGS)
+
+bench-stream: dev ## the stream engine against Kafka Streams, quix-streams and Faust; the diff step; a million assets (ARGS="--only engine --rounds 3")
+	@$(BIN)/python -m bench.stream $(ARGS)

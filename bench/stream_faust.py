@@ -27,7 +27,8 @@ def main() -> None:
         value_serializer="raw",
     )
     source, told = app.topic(given, **raw), app.topic(output, **raw)
-    table = app.Table("ports", key_type=bytes, value_type=bytes, partitions=int(partitions), changelog_topic=app.topic(f"{run}.state", **raw, partitions=int(partitions)))
+    changelog = app.topic(f"{run}.state", **raw, partitions=int(partitions))
+    table = app.Table("ports", key_type=bytes, value_type=bytes, partitions=int(partitions), changelog_topic=changelog)
 
     @app.agent(source)
     async def step(stream: Any) -> None:
@@ -38,7 +39,7 @@ def main() -> None:
                 await told.send(key=key, value=found[1])
 
     app.worker_redirect_stdouts = False
-    sys.argv = [sys.argv[0], "worker", "-l", "warning", "--without-web"]
+    sys.argv = [sys.argv[0], "worker", "-l", "warn", "--without-web"]
     app.main()
 
 

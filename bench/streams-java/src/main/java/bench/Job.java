@@ -111,11 +111,11 @@ public final class Job {
         }
     }
 
-    /** Arguments: bootstrap, application id, input, output, state folder, the two schemas as JSON, the header of a change in hex. */
+    /** Arguments: bootstrap, application id, input, output, state folder, partitions, the two schemas as JSON, the header of a change in hex. */
     public static void main(String[] arguments) throws InterruptedException {
-        Schema sighting = new Schema.Parser().parse(arguments[5]);
-        Schema change = new Schema.Parser().parse(arguments[6]);
-        byte[] header = java.util.HexFormat.of().parseHex(arguments[7]);
+        Schema sighting = new Schema.Parser().parse(arguments[6]);
+        Schema change = new Schema.Parser().parse(arguments[7]);
+        byte[] header = java.util.HexFormat.of().parseHex(arguments[8]);
         Topology topology = new Topology();
         topology.addSource("in", Serdes.String().deserializer(), Serdes.ByteArray().deserializer(), arguments[2]);
         topology.addProcessor("compare", () -> new Comparing(sighting, change, header), "in");
