@@ -16,7 +16,7 @@ DETAILS = 131_072
 """Bytes of details that are kept of one host; what comes beyond is kept without. With 1000 services a value stays below 512 KB."""
 SLACK = 32_768
 """Details that are kept already may grow by so much together, lest a banner that varies takes them away and brings them back."""
-COARSE = timedelta(minutes=5)
+COARSE = timedelta(minutes=60)
 
 
 def new_asset(zone: str, address: str, subnet: str, at: datetime) -> AssetState:
