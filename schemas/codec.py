@@ -59,15 +59,23 @@ class Codec:
         row = topic_named(topic)
         if type(event) not in row.events:
             raise TypeError(f"{topic} does not hold {type(event).__name__}")
-        if row.name not in self._writers:
-            number = self._ids.get(topic, self._number(row.name))
-            self._writers[row.name] = (HEADER.pack(MAGIC, number), fastavro.parse_schema(current_schema(row.name)))
-        header, schema = self._writers[row.name]
+        header, schema = self._writing(topic)
         out = io.BytesIO()
         out.write(header)
         plain = plainly(type(event))(event)
         fastavro.schemaless_writer(out, schema, (f"driftline.{type(event).__name__}", plain) if len(row.events) > 1 else plain)
         return out.getvalue()
+
+    def header(self, topic: str) -> bytes:
+        """How a value begins that is written to this topic now: magic byte and schema id."""
+        return self._writing(topic)[0]
+
+    def _writing(self, topic: str) -> tuple[bytes, Any]:
+        name = topic_named(topic).name
+        if name not in self._writers:
+            number = self._ids.get(topic, self._number(name))
+            self._writers[name] = (HEADER.pack(MAGIC, number), fastavro.parse_schema(current_schema(name)))
+        return self._writers[name]
 
     def decode(self, topic: str, value: bytes) -> Event:
         """The event in a record's value. Raises UndecodableError with the reason."""

@@ -16,7 +16,7 @@ Kept = TypeVar("Kept")
 
 
 class Record(NamedTuple):
-    """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time."""
+    """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time; `raw` the value as it was read."""
 
     topic: str
     partition: int
@@ -24,6 +24,7 @@ class Record(NamedTuple):
     recorded_at: datetime
     key: str
     event: Event | None
+    raw: bytes = b""
 
 
 class Emit(NamedTuple):
