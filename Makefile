@@ -58,3 +58,6 @@ bench-sweep: dev ## the sweep against masscan, zmap, nmap, rustscan, hping3; the
 
 bench-sink: dev ## rows a second from Kafka into ClickHouse, and milliseconds until a row is visible (ARGS="--only probes --rounds 1")
 	@$(BIN)/python -m bench.sink $(ARGS)
+
+bench-stream: dev ## the stream engine against Kafka Streams, quix-streams and Faust; the diff step; a million assets (ARGS="--only engine --rounds 3")
+	@$(BIN)/python -m bench.stream $(ARGS)

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from infra.core.errors import BadInput, Poison
-from infra.core.ports import Context, Emit, Ready, Record, Step, StepPlan
+from infra.core.ports import Context, Emit, Glancing, Ready, Record, Step, StepPlan
 from infra.core.settings import Settings, load_settings
 from infra.core.telemetry import Meter
 from infra.kafka.globaltables import GlobalTables, applied_key
@@ -91,11 +91,16 @@ class StepWorker:
     async def handle(self, topic: str, message: Any) -> None:
         """Handle one record. Raises Poison or UndecodableError for a bad one, which leaves no trace in state or outputs."""
         await self._apply_news(message.partition)
+        if isinstance(self._step, Glancing) and message.value is not None:
+            if self._step.changes_nothing(topic, message.value, TableState(self._table)):
+                return
         event = None if message.value is None else self._codec.decode(topic, message.value)
         recorded = EPOCH + timedelta(milliseconds=round(message.timestamp * 1000))
         key = (message.key or b"").decode("utf-8", "replace")
         await self._produce(
-            message.partition, Record(topic, message.partition, message.offset, recorded, key, event), TableState(self._table)
+            message.partition,
+            Record(topic, message.partition, message.offset, recorded, key, event, message.value or b""),
+            TableState(self._table),
         )
 
     async def _apply_news(self, partition: int) -> None:

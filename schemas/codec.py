@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import struct
+import types
+import typing
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -49,26 +52,30 @@ class Codec:
         self._writers: dict[str, tuple[bytes, Any]] = {}
         self._readers: dict[int, Any] = {}
         self._current: dict[str, Any] = {}
-
-    def schema_number(self, topic: str) -> int:
-        """The id that records of this topic are written with."""
-        row = topic_named(topic)
-        return self._ids.get(topic, schema_id(current_schema(row.name)))
+        self._numbers: dict[str, int] = {}
 
     def encode(self, topic: str, event: Event) -> bytes:
         """The record's value. Raises TypeError for an event that the topic does not hold."""
         row = topic_named(topic)
         if type(event) not in row.events:
             raise TypeError(f"{topic} does not hold {type(event).__name__}")
-        if row.name not in self._writers:
-            schema = current_schema(row.name)
-            self._writers[row.name] = (HEADER.pack(MAGIC, self.schema_number(topic)), fastavro.parse_schema(schema))
-        header, schema = self._writers[row.name]
+        header, schema = self._writing(topic)
         out = io.BytesIO()
         out.write(header)
-        plain = to_plain(event)
+        plain = plainly(type(event))(event)
         fastavro.schemaless_writer(out, schema, (f"driftline.{type(event).__name__}", plain) if len(row.events) > 1 else plain)
         return out.getvalue()
+
+    def header(self, topic: str) -> bytes:
+        """How a value begins that is written to this topic now: magic byte and schema id."""
+        return self._writing(topic)[0]
+
+    def _writing(self, topic: str) -> tuple[bytes, Any]:
+        name = topic_named(topic).name
+        if name not in self._writers:
+            number = self._ids.get(topic, self._number(name))
+            self._writers[name] = (HEADER.pack(MAGIC, number), fastavro.parse_schema(current_schema(name)))
+        return self._writers[name]
 
     def decode(self, topic: str, value: bytes) -> Event:
         """The event in a record's value. Raises UndecodableError with the reason."""
@@ -94,16 +101,24 @@ class Codec:
         _, number = HEADER.unpack_from(value)
         if topic not in self._current:
             self._current[topic] = fastavro.parse_schema(current_schema(topic))
-        body = io.BytesIO(memoryview(value)[HEADER.size :])
-        read = fastavro.schemaless_reader(
-            body, self._writer(number), self._current[topic], return_record_name=True, return_record_name_override=True
-        )
-        if body.tell() != len(value) - HEADER.size:
+        body = io.BytesIO(value)
+        body.seek(HEADER.size)
+        # What was written with the current schema is read without resolving one by another: that takes more than half the time.
+        ours = number == self._number(topic)
+        writer, reader = (self._current[topic], None) if ours else (self._writer(number), self._current[topic])
+        read = fastavro.schemaless_reader(body, writer, reader, return_record_name=True, return_record_name_override=True)
+        if body.tell() != len(value):
             raise UndecodableError("bytes are left over after the record")
         union = len(topic_named(topic).events) > 1
         if union and not isinstance(read, tuple):
             raise UndecodableError("the schema is not one of this topic")
         return (read[0].rpartition(".")[2], read[1]) if union else ("", read)
+
+    def _number(self, topic: str) -> int:
+        """The hash that stands for a topic's current schema; a registry's own number for it is resolved as any other."""
+        if topic not in self._numbers:
+            self._numbers[topic] = schema_id(current_schema(topic))
+        return self._numbers[topic]
 
     def _writer(self, number: int) -> Any:
         if number not in self._readers:
@@ -115,14 +130,53 @@ class Codec:
         return self._readers[number]
 
 
-def to_plain(value: Any) -> Any:
-    """A model as what fastavro writes: dicts, lists, numbers, text, aware datetimes."""
-    if isinstance(value, BaseModel):
-        return {name: to_plain(one) for name, one in value.__dict__.items()}
-    if isinstance(value, tuple):
-        return [to_plain(one) for one in value]
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {key: to_plain(one) for key, one in value.items()}
+Convert = Callable[[Any], Any]
+
+
+@functools.cache
+def plainly(annotation: Any) -> Convert:
+    """What turns a value of this type into what fastavro writes: dicts, lists, numbers, text, aware datetimes.
+
+    Worked out once a type. A record that may be null names its branch of the union, which spares fastavro to try them all.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return plainly(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (one for one in arguments if one is not type(None))
+        return _nullable(inner)
+    if origin is tuple:
+        item = plainly(arguments[0])
+        return list if item is _as_it_is else lambda value: [item(one) for one in value]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _record(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return lambda value: value.value
+    return _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
     return value
+
+
+def _nullable(inner: Any) -> Convert:
+    convert = plainly(inner)
+    if isinstance(inner, type) and issubclass(inner, BaseModel):
+        name = f"driftline.{inner.__name__}"
+        return lambda value: None if value is None else (name, convert(value))
+    return convert if convert is _as_it_is else lambda value: None if value is None else convert(value)
+
+
+def _record(model: type[BaseModel]) -> Convert:
+    fields = [(name, plainly(field.annotation)) for name, field in model.model_fields.items()]
+    as_they_are = [name for name, convert in fields if convert is _as_it_is]
+    others = [(name, convert) for name, convert in fields if convert is not _as_it_is]
+
+    def convert_all(value: Any) -> dict[str, Any]:
+        held = value.__dict__
+        found = {name: held[name] for name in as_they_are}
+        for name, convert in others:
+            found[name] = convert(held[name])
+        return found
+
+    return convert_all

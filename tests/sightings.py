@@ -127,6 +127,8 @@ class Bench:
     settings: DifferSettings = field(default_factory=DifferSettings)
     state: MemoryState = field(default_factory=MemoryState)
     emitted: list[Emit] = field(default_factory=list)
+    glancing: bool = True
+    passed_by: int = 0
 
     def __post_init__(self) -> None:
         self._codec = Codec()
@@ -140,7 +142,11 @@ class Bench:
             self._offset += 1
             key = subnet_key(event.zone, event.subnet) if isinstance(event, SweepResult | HostObservation) else "0"
             topic = "ticks" if isinstance(event, Tick) else "probes"
-            record = Record(topic, 0, self._offset, START, key, event)
+            raw = self._codec.encode(topic, event)
+            if self.glancing and self._step.changes_nothing(topic, raw, self.state):
+                self.passed_by += 1
+                continue
+            record = Record(topic, 0, self._offset, START, key, event, raw if self.glancing else b"")
             new += self._step.handle(record, Context(0, 1, self.state, FixedTables()))
         self.emitted += new
         return [one.event for one in new if isinstance(one.event, AssetChange)]

@@ -19,7 +19,7 @@ from fastavro.schema import expand_schema
 from pyruhvro import deserialize_array
 
 from consumers.archive.avrosize import encoded_size
-from schemas.codec import HEADER, MAGIC, Codec
+from schemas.codec import HEADER, Codec
 from schemas.events.base import FIRST, LAST
 from schemas.release import current_schema, without_docs
 from schemas.rows import address
@@ -102,7 +102,7 @@ class Columns:
 
 def _form(codec: Codec, topic: str, branch: int | None) -> _Form:
     schema = without_docs(current_schema(topic))
-    header = HEADER.pack(MAGIC, codec.schema_number(topic))
+    header = codec.header(topic)
     # The decoder wants a record: around the union one is put that takes no byte. Avro has the branch's number zigzag.
     around = {"type": "record", "name": "Around", "fields": [{"name": "event", "type": schema}]}
     flat: Any = expand_schema(schema)

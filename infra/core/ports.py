@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event as Flag
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from infra.core.errors import UnreadableState
 from infra.core.settings import Settings
@@ -15,9 +15,8 @@ from schemas.events.base import Event
 Kept = TypeVar("Kept")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time."""
+class Record(NamedTuple):
+    """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time; `raw` the value as it was read."""
 
     topic: str
     partition: int
@@ -25,10 +24,10 @@ class Record:
     recorded_at: datetime
     key: str
     event: Event | None
+    raw: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(NamedTuple):
     """One output: an event (None: a tombstone) for a topic, its key, and what decides the partition.
 
     `route` is the subnet key, finding id … that the partition is computed from; `partition` says it outright. `raw` replaces the event
@@ -92,6 +91,14 @@ class Step(Protocol):
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The outputs of one record. Raises Poison for a record that can't be handled."""
+
+
+@runtime_checkable
+class Glancing(Protocol):
+    """A step that can tell by a glance at a record's bytes that `handle` would neither put out nor write anything."""
+
+    def changes_nothing(self, topic: str, value: bytes, state: State) -> bool:
+        """True only if the record is sound and handling it now would do nothing. False where in doubt. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,7 @@ class DifferSettings(Section):
     min_recall: float = Field(0.9, ge=0, le=1, description="a unit with a lower stated recall has no vote on silence")
     flap_transitions: int = Field(4, ge=2, description="so many openings and closings within `flap_hours` are flapping")
     flap_hours: int = Field(24, ge=1, description="see `flap_transitions`")
+    seen_minutes: int = Field(60, ge=0, le=720, description="when a host was seen last is written so often, if nothing else changes")
     stale_hours: int = Field(72, ge=1, description="a host not seen for so long, though probed, is down")
 
 

@@ -104,6 +104,7 @@ def transactional_producer(settings: Settings, role: str) -> Producer:
     over = {
         "transactional.id": prefixed(settings, f"{role}-{settings.slot}"),
         "transaction.timeout.ms": 10_000,
+        "linger.ms": 50,  # a commit flushes at once; until then records gather rather than wake the sender one by one
         # After a bootstrap anew, send_offsets_to_transaction may wait without end for a broker's former self (librdkafka #5511, #5456).
         "metadata.recovery.strategy": "none",
     }

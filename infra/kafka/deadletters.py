@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -33,6 +34,12 @@ class Fuse:
         self._bits = (self._bits << 1 | bad) & (1 << 100) - 1
         self.recent = self._bits.bit_count()
         self.seen += 1
+
+    def note_all(self, verdicts: Sequence[bool]) -> None:
+        """Count many records in their order; True stands for a bad one. Only the last hundred can matter."""
+        self.seen += max(0, len(verdicts) - 100)
+        for bad in verdicts[-100:]:
+            self.note(bad)
 
     def blown(self) -> bool:
         """Whether the role should stop."""

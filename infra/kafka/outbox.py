@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
@@ -15,6 +16,7 @@ from schemas.codec import Codec
 from schemas.ids import partition_of
 from schemas.topics import topic_named
 
+_partition_of = functools.lru_cache(maxsize=8192)(partition_of)  # subnets come again and again
 ROOM = 65_536  # for the key, the headers and the batch around a value
 
 
@@ -34,21 +36,23 @@ class Outbox:
     def put(self, outputs: Sequence[Emit], state: Mapping[str, bytes | None]) -> None:
         """Send the outputs of one record, all or none. Raises Poison if one of them, or of its state, is larger than a record may be."""
         ready = [(one, one.raw if one.event is None else self._codec.encode(one.topic, one.event)) for one in outputs]
-        largest = max((len(value) for value in (*(value for _, value in ready), *state.values()) if value), default=0)
-        if largest > MOST_BYTES - ROOM:
-            raise Poison(f"what comes of it has {largest} bytes, more than a record may have")
+        for value in (*(value for _, value in ready), *state.values()):
+            if value is not None and len(value) > MOST_BYTES - ROOM:
+                raise Poison(f"what comes of it has {len(value)} bytes, more than a record may have")
         for one, value in ready:
-            self._send(prefixed(self._settings, one.topic), value, one.key, self._where(one))
+            self._send(self._settings.kafka.prefix + one.topic, value, one.key, self._where(one))
 
     def set_aside(self, message: Message, topic: str, error: Exception) -> None:
         """Send a record to its DLQ."""
         dead_letter(self._producer, self._settings, message, topic, error)
 
     def keep(self, partition: int, changes: Mapping[str, bytes | None]) -> None:
-        """Send a partition's state changes to the changelog."""
-        if self._changelog is not None:
-            for key, value in changes.items():
-                self._send(self._changelog, value, key, partition, self._noted)
+        """Send a partition's state changes to the changelog. They arrive in this order: the last one's offset stands for all."""
+        if self._changelog is not None and changes:
+            *before, (key, value) = changes.items()
+            for other, content in before:
+                self._send(self._changelog, content, other, partition)
+            self._send(self._changelog, value, key, partition, self._noted)
 
     def commit(self, offsets: Sequence[TopicPartition], group: object) -> None:
         """Commit with these consumed offsets. Every record is at the broker before the group is asked whether we still own them."""
@@ -65,7 +69,7 @@ class Outbox:
     def _where(self, emit: Emit) -> int:
         if emit.partition is not None:
             return emit.partition
-        return partition_of(emit.route or emit.key, topic_named(emit.topic).partitions(self._settings.kafka.partitions))
+        return _partition_of(emit.route or emit.key, topic_named(emit.topic).partitions(self._settings.kafka.partitions))
 
     def _send(
         self, topic: str, value: bytes | None, key: str, partition: int, told: Callable[[KafkaError | None, Message], None] | None = None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from infra.core.errors import DamagedState, DriftlineError
 from infra.core.ports import StepPlan
@@ -88,10 +88,6 @@ class Partitions:
     def has(self, partition: int) -> bool:
         """Whether the partition can be worked on."""
         return partition in self._owned
-
-    def owns(self, message: Message) -> bool:
-        """Whether the record's partition is still ours: a record fetched before a rebalance may not be."""
-        return (message.partition() or 0) in self._owned
 
     def state(self, partition: int) -> PartitionState:
         """The state of an owned partition."""

@@ -18,6 +18,10 @@ from infra.core.errors import DamagedState, DriftlineError, MissingPrerequisite
 
 log = structlog.get_logger()
 OFFSET = b"\0offset|"
+FRONT_BYTES = 96 << 20
+"""How much of the state is kept in memory, in front of RocksDB."""
+OVERHEAD = 250
+"""Bytes that Python needs for an entry beside the value: its key, their heads, its place in the table."""
 DAMAGE = ("Corruption", "No such file")
 """How RocksDB calls a file that is not what it wrote, or gone. Anything else (a lock, a full disk, rights) throws nothing away."""
 
@@ -51,6 +55,9 @@ class StateStore:
             self._discard(str(error))
             self._rocks = Rdict(str(folder / "rocks"), options)
         mark.write_text(cluster)
+        self._recent: dict[tuple[int, str], bytes] = {}
+        self._older: dict[tuple[int, str], bytes] = {}
+        self._bytes = 0
 
     def offset(self, partition: int) -> int:
         """The next changelog offset to replay from."""
@@ -59,7 +66,20 @@ class StateStore:
 
     def get(self, partition: int, key: str) -> bytes | None:
         """The value of a key, or None."""
-        return self._read(_prefix(partition) + key.encode())
+        place = partition, key
+        value = self._recent.get(place)
+        if value is None:
+            value = self._older.get(place) or self._read(_prefix(partition) + key.encode())
+            if value is not None:
+                self._remember(place, value)
+        return value
+
+    def _remember(self, place: tuple[int, str], value: bytes) -> None:
+        """Keep a value in memory. When the newer half is full it becomes the older one, and what nobody asked for since goes."""
+        self._recent[place] = value
+        self._bytes += len(value) + OVERHEAD
+        if self._bytes > FRONT_BYTES // 2:
+            self._recent, self._older, self._bytes = {}, self._recent, 0
 
     def scan(self, partition: int, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Keys with this prefix and their values, in the order of the keys."""
@@ -75,16 +95,21 @@ class StateStore:
                 return
             yield key[strip:].decode(), value
 
-    def write(self, partition: int, changes: dict[str, bytes | None], offset: int) -> None:
-        """Apply changes and the changelog offset that they stand for, in one batch."""
+    def write(self, partition: int, changes: dict[str, bytes | None], offset: int, front: bool = True) -> None:
+        """Apply changes and the changelog offset that they stand for, in one batch; `front`: they are likely to be read soon."""
         batch = WriteBatch(raw_mode=True)
+        prefix = _prefix(partition)
         for key, value in changes.items():
-            full = _prefix(partition) + key.encode()
+            place = partition, key
+            self._older.pop(place, None)
             if value is None:
-                batch.delete(full)
+                self._recent.pop(place, None)
+                batch.delete(prefix + key.encode())
             else:
-                batch.put(full, value)
-        batch.put(OFFSET + _prefix(partition), offset.to_bytes(8, "big"))
+                batch.put(prefix + key.encode(), value)
+                if front:
+                    self._remember(place, value)
+        batch.put(OFFSET + prefix, offset.to_bytes(8, "big"))
         self._write(batch)
 
     def wipe(self, partition: int) -> None:
@@ -93,6 +118,7 @@ class StateStore:
         for key, _ in self.scan(partition, ""):
             batch.delete(_prefix(partition) + key.encode())
         batch.delete(OFFSET + _prefix(partition))
+        self._recent, self._older, self._bytes = {}, {}, 0
         self._write(batch)
 
     def close(self) -> None:

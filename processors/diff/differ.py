@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from infra.core.errors import Poison
-from infra.core.ports import Context, Emit, Record, read_state
+from infra.core.ports import Context, Emit, Record, State, read_state
 from infra.core.settings import DifferSettings
 from processors.diff.diffing import Folded, fold_look, fold_observation, fold_time
+from processors.diff.glancing import glance
+from processors.diff.settling import Settled, look_settles, milliseconds, observation_settles
 from processors.diff.votes import Look, looks
 from processors.enrich.fingerprints import Fingerprints, built_in
 from schemas.codec import Codec
@@ -35,6 +37,13 @@ class Differ:
         self._table = table or built_in()
         self._decode_anew = functools.partial(_decode, codec)
         self._decode = functools.lru_cache(maxsize=CACHED)(self._decode_anew)
+        self._header = codec.header("probes")
+        self._settled = Settled()
+
+    def changes_nothing(self, topic: str, value: bytes, state: State) -> bool:
+        """Whether an observation says what the last one said of an asset that has not changed since, told without decoding it."""
+        mark = glance(value, self._header) if topic == "probes" else None
+        return mark is not None and self._settled.holds(mark.key, mark.at, mark.sighting, state.get(mark.key))
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The outputs of one record. Raises Poison for an address outside its subnet, or a record of another kind."""
@@ -44,25 +53,40 @@ class Differ:
                 return self._sweep(sweep, context)
             case HostObservation() as seen:
                 _check([seen.address], seen.subnet)
-                return self._observation(seen, context)
+                return self._observation(seen, record.raw, context)
             case Tick() as tick:
                 return self._tick(tick, context)
             case other:
                 raise Poison(f"the differ can't read {type(other).__name__} from {record.topic}")
 
     def _sweep(self, sweep: SweepResult, context: Context) -> Iterator[Emit]:
+        asked = hash((sweep.transport, sweep.ports, sweep.recall))
         for look in looks(sweep):
-            asset = self._asset(asset_key(look.zone, look.address), context)
+            key = asset_key(look.zone, look.address)
+            place, said, at = f"{sweep.transport.value}|{key}", (asked, look.host), milliseconds(look.at)
+            if not look.impact and self._settled.holds(place, at, said, context.state.get(key)):
+                continue
+            asset = self._asset(key, context)
             if asset is None and not look.host.answered:
                 continue
             folded = fold_look(asset, look, self._settings)
             yield from self._keep(asset, folded, context)
+            until = look_settles(folded.asset, look, self._settings)
+            if until is not None:
+                self._settled.note(place, at, milliseconds(until), said, context.state.get(key))
             if folded.suspects:
                 yield confirmation(look, folded.suspects, self._settings)
 
-    def _observation(self, seen: HostObservation, context: Context) -> Iterator[Emit]:
-        asset = self._asset(asset_key(seen.zone, seen.address), context)
-        yield from self._keep(asset, fold_observation(asset, self._table.enrich(seen), self._table, self._settings), context)
+    def _observation(self, seen: HostObservation, raw: bytes, context: Context) -> Iterator[Emit]:
+        key = asset_key(seen.zone, seen.address)
+        asset, enriched = self._asset(key, context), self._table.enrich(seen)
+        folded = fold_observation(asset, enriched, self._table, self._settings)
+        yield from self._keep(asset, folded, context)
+        mark = glance(raw, self._header)
+        if mark is not None and mark[:2] == (key, milliseconds(seen.observed_at)):
+            until = observation_settles(folded.asset, enriched, self._table, self._settings)
+            if until is not None:
+                self._settled.note(key, mark.at, milliseconds(until), mark.sighting, context.state.get(key))
 
     def _tick(self, tick: Tick, context: Context) -> Iterator[Emit]:
         """Once an hour, each partition in another minute: what time changes is a matter of hours, and a scan decodes every asset."""

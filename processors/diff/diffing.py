@@ -58,7 +58,7 @@ def fold_look(asset: AssetState | None, look: Look, settings: DifferSettings) ->
         _down_if_empty(draft)
     _stale(draft, look.at, settings)
     _tell_impact(draft, asset, look)
-    return Folded(draft.done(), tuple(draft.changes), tuple(suspects))
+    return Folded(draft.done(settings), tuple(draft.changes), tuple(suspects))
 
 
 def _tell_impact(draft: Draft, asset: AssetState | None, look: Look) -> None:
@@ -91,7 +91,7 @@ def fold_observation(asset: AssetState | None, seen: HostObservation, table: Fin
         if known and known.status is ServiceStatus.OPEN and (known.unit_id == seen.unit_id or as_of(known) <= seen.observed_at):
             _compare(draft, known, found[key], table)
     _fold_path(draft, seen)
-    return Folded(draft.done(), tuple(draft.changes))
+    return Folded(draft.done(settings), tuple(draft.changes))
 
 
 def _current(asset: AssetState, seen: HostObservation) -> bool:
@@ -108,7 +108,7 @@ def fold_time(asset: AssetState, minute: datetime, settings: DifferSettings) -> 
     """
     draft = Draft(asset, minute - TICK_GRACE, ())
     _pass_time(draft, minute - TICK_GRACE, settings)
-    return Folded(draft.done(), tuple(draft.changes))
+    return Folded(draft.done(settings), tuple(draft.changes))
 
 
 def _answered(draft: Draft, key: Key, at: datetime, unit_id: str, settings: DifferSettings) -> None:

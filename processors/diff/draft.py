@@ -16,7 +16,6 @@ DETAILS = 131_072
 """Bytes of details that are kept of one host; what comes beyond is kept without. With 1000 services a value stays below 512 KB."""
 SLACK = 32_768
 """Details that are kept already may grow by so much together, lest a banner that varies takes them away and brings them back."""
-COARSE = timedelta(minutes=5)
 
 
 def new_asset(zone: str, address: str, subnet: str, at: datetime) -> AssetState:
@@ -149,10 +148,10 @@ class Draft:
         self.up = False
         self.tell(ChangeKind.HOST_DOWN, f"{self._before.address} is down: {why}", at=at)
 
-    def done(self) -> AssetState:
+    def done(self, settings: DifferSettings) -> AssetState:
         """The asset after the fold; the very same object as before if nothing is worth a write.
 
-        Times alone are written when they are five minutes newer: the changelog of an unchanging network stays small.
+        Times alone are written when they are `seen_minutes` newer: the changelog of an unchanging network stays small.
         """
         before = self._before
         after = before.model_copy(
@@ -168,7 +167,7 @@ class Draft:
             }
         )
         newer = max(after.last_seen - before.last_seen, after.last_looked - before.last_looked)
-        return before if newer < COARSE and _steady(after) == _steady(before) else after
+        return before if newer < timedelta(minutes=settings.seen_minutes) and _steady(after) == _steady(before) else after
 
 
 def _steady(asset: AssetState) -> tuple[object, ...]:

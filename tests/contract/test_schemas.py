@@ -11,7 +11,7 @@ from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibi
 from avro.schema import parse
 
 from schemas.avro_form import FOLDER, as_text
-from schemas.codec import Codec, UndecodableError, to_plain
+from schemas.codec import Codec, UndecodableError, plainly
 from schemas.events.base import Event
 from schemas.examples import EXAMPLES
 from schemas.release import HISTORY, Catalog, avro_topics, current_schema, released, schema_id, without_docs
@@ -95,7 +95,11 @@ def test_targets_may_be_json_and_say_what_is_wrong() -> None:
 def test_fastavro_accepts_the_schemas_and_examples_as_written() -> None:
     for topic, event in EXAMPLES:
         schema = fastavro.parse_schema(json.loads((FOLDER / f"{topic}.avsc").read_text()))
-        named = (f"driftline.{type(event).__name__}", to_plain(event)) if len(BY_NAME[topic].events) > 1 else to_plain(event)
+        named = (
+            (f"driftline.{type(event).__name__}", plainly(type(event))(event))
+            if len(BY_NAME[topic].events) > 1
+            else plainly(type(event))(event)
+        )
         assert fastavro.validate(named, schema, raise_errors=True)
 
 

@@ -1,0 +1,6 @@
+"""."""
+
+from typing import Any
+
+
+def diff(*a: Any) -> Any: ...

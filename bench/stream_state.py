@@ -1,0 +1,6 @@
+"""."""
+
+from typing import Any
+
+
+def state(*a: Any) -> Any: ...
