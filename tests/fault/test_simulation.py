@@ -23,7 +23,7 @@ from tests.simulation.world import NONE, Faults
 
 FAULTS = Faults()
 ALL = 10_000
-FEW = 600
+FEW = 400
 CONTROLS = 3_000  # so many seeds a mutant has at most until it is found out
 
 
