@@ -15,9 +15,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from typer.testing import CliRunner
 
-from infra.app.cli import build
 from infra.app.people import require_kafka
 from infra.core.errors import MissingPrerequisite, Refused
 from infra.core.settings import KafkaSettings, Settings
@@ -27,6 +25,7 @@ from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
 from schemas.access import rights
 from tests.brokers import logged_in, secure_settings
+from tests.commands import invoke
 
 pytestmark = pytest.mark.kafka
 ZONES = ("default", "dmz")
@@ -200,7 +199,7 @@ def test_the_command_says_what_it_would_do_and_does_it_once(admin: Settings, mon
         monkeypatch.setenv(name, value)
 
     def apply(*options: str) -> list[dict[str, str]]:
-        done = CliRunner().invoke(build("topics"), ["topics", "apply", "--json", *options])
+        done = invoke("topics", "apply", "--json", *options)
         assert done.exit_code == 0, done.exception
         rows: list[dict[str, str]] = json.loads(done.stdout)
         return rows

@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from infra.app.cli import build
 from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.secret_files import make_secret, read_secret
 from infra.core.settings import Settings, load_settings
 from infra.kafka.client import connection
 from infra.kafka.login import login
+from tests.commands import invoke
 
 SECRET = "Tr0ub4dor-and-3"
 HOLDERS = {
@@ -42,10 +41,10 @@ def test_a_secret_is_read_and_never_shown(name: str, by_file: bool, monkeypatch:
     for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.kafka), repr(login(settings))):
         assert SECRET not in shown
     for arguments in (["config"], ["config", "--json"], ["config", "--changed", "--json"]):
-        result = CliRunner().invoke(build("config"), arguments)
+        result = invoke(*arguments)
         assert result.exit_code == 0
         assert SECRET not in result.output
-    rows = {row["environment"]: row for row in json.loads(CliRunner().invoke(build("config"), ["config", "--json"]).stdout)}
+    rows = {row["environment"]: row for row in json.loads(invoke("config", "--json").stdout)}
     assert rows[name]["value"] == "********"
     assert rows[name]["changed"] == "yes"
 
