@@ -6,10 +6,7 @@ That every role can do all of its work under its own user is shown by the whole 
 from __future__ import annotations
 
 import json
-import os
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +25,7 @@ from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
 from schemas.access import rights
 from tests.brokers import logged_in, secure_settings
+from tests.commands import invoke
 
 pytestmark = pytest.mark.kafka
 ZONES = ("default", "dmz")
@@ -188,8 +186,8 @@ def test_apply_shows_gives_and_takes_rights_and_a_second_time_does_nothing(admin
     assert access.plan() == ([], [])
 
 
-def test_the_command_says_what_it_would_do_and_does_it_once(admin: Settings) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")} | {
+def test_the_command_says_what_it_would_do_and_does_it_once(admin: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
         "DRIFTLINE_DATA_DIR": str(admin.data_dir),
         "DRIFTLINE_BROKER__PORT": str(admin.broker.port),
         "DRIFTLINE_BROKER__SASL": "true",
@@ -197,12 +195,12 @@ def test_the_command_says_what_it_would_do_and_does_it_once(admin: Settings) -> 
         "DRIFTLINE_KAFKA__PARTITIONS": "2",
         "DRIFTLINE_KAFKA__PREFIX": "blue.",
         "DRIFTLINE_KAFKA__PRINCIPALS": json.dumps({"late": ["notifier"]}),
-    }
+    }.items():
+        monkeypatch.setenv(name, value)
 
     def apply(*options: str) -> list[dict[str, str]]:
-        command = [sys.executable, "-m", "infra.app.cli", "topics", "apply", "--json", *options]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
+        done = invoke("topics", "apply", "--json", *options)
+        assert done.exit_code == 0, done.exception
         rows: list[dict[str, str]] = json.loads(done.stdout)
         return rows
 
@@ -210,7 +208,7 @@ def test_the_command_says_what_it_would_do_and_does_it_once(admin: Settings) -> 
     assert {"topic": "user late", "change": "allow: read topic blue.findings"} in shown
     assert apply() == shown
     assert apply("--dry-run") == []
-    environment["DRIFTLINE_KAFKA__PRINCIPALS"] = json.dumps({"late": []})
+    monkeypatch.setenv("DRIFTLINE_KAFKA__PRINCIPALS", json.dumps({"late": []}))
     assert {row["change"].split(":")[0] for row in apply("--dry-run")} == {"not needed, left (see --prune)"}
     assert len(apply("--prune")) == len(shown)
     assert apply() == []

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from infra.app.cli import build
 from infra.app.commands.runs import wait_for_requests
 from infra.core.errors import BadInput
+from tests.commands import invoke
 from tests.meta.test_docs import fill
 from tests.stores import RunningStore, running_store
 
@@ -50,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStore]:
 def call(store: RunningStore, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
     monkeypatch.setenv("DRIFTLINE_DATA_DIR", str(store.settings.data_dir))
     monkeypatch.setenv("DRIFTLINE_STORE__PORT", str(store.port))
-    return CliRunner().invoke(build(arguments[0]), list(arguments))
+    return invoke(*arguments)
 
 
 def contents(store: RunningStore) -> list[tuple[object, ...]]:

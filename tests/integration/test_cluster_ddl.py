@@ -12,12 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 from chdb import session
-from typer.testing import CliRunner
 
-from infra.app.cli import build
 from infra.clickhouse.cluster import cluster_statements, sharding_key
 from infra.clickhouse.migrations import Migration, read_migrations
 from infra.core.errors import BadInput
+from tests.commands import invoke
 
 pytestmark = pytest.mark.store
 STATEMENTS = list(cluster_statements(read_migrations(), "main", "sharded"))
@@ -98,8 +97,8 @@ def test_a_statement_that_no_rule_covers_is_refused() -> None:
 
 
 def test_the_command_prints_them_all() -> None:
-    result = CliRunner().invoke(build("ddl"), ["ddl", "--cluster", "main", "--database", "sharded"])
+    result = invoke("ddl", "--cluster", "main", "--database", "sharded")
     assert result.exit_code == 0
     assert [one.strip() for one in result.stdout.split(";\n\n") if one.strip()] == STATEMENTS
-    later = CliRunner().invoke(build("ddl"), ["ddl", "--cluster", "main", "--after", "9999_none"])
+    later = invoke("ddl", "--cluster", "main", "--after", "9999_none")
     assert isinstance(later.exception, BadInput)

@@ -18,9 +18,7 @@ import pytest
 from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from infra.app.cli import build
 from infra.app.enrolling import join
 from infra.app.enrolment import Token, new_key, new_password, public_text, seal, unseal
 from infra.core.errors import BadInput, Refused
@@ -32,6 +30,7 @@ from infra.local.broker import Broker
 from processors.scan.heartbeat import Identity
 from processors.scan.scanner import run_scanner
 from tests.brokers import free_ports, logged_in, secure_settings
+from tests.commands import invoke
 from tests.scan_bench import wait_for
 from tests.scan_samples import Wire
 
@@ -183,7 +182,7 @@ def test_a_token_whose_time_is_over_is_void(admin: Settings) -> None:
 def test_what_is_wrong_is_said(admin: Settings, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str) -> None:
     for name, value in environment(admin).items():
         monkeypatch.setenv(name, value)
-    result = CliRunner().invoke(build("agents"), ["agents", *arguments])
+    result = invoke("agents", *arguments)
     assert isinstance(result.exception, BadInput)
     assert says in str(result.exception)
 

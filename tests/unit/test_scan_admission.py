@@ -247,3 +247,13 @@ def test_on_a_fragile_network_a_host_gets_five_packets_a_second_whatever_the_gra
     assert gates(unit)[0].per_host(unit) > 5
     assert gates(unit, profile="fragile")[0].per_host(unit) == 5
     assert gates(unit, profile="fragile", per_host_per_second=3)[0].per_host(unit) == 3
+
+
+def test_a_zone_that_was_granted_the_same_host_after_the_plan_shares_its_budgets() -> None:
+    unit = make_unit(1, rate=100)
+    alone, _, _ = gates(unit, make_grant(intensity=Intensity(packets_per_second=100, per_host_per_second=30)))
+    other = make_grant(grant_id="other", zones=("dmz",), networks=("198.18.1.0/24",))
+    shared, _, _ = gates(unit, make_grant(intensity=Intensity(packets_per_second=100, per_host_per_second=30)), other)
+    elsewhere = make_grant(grant_id="other", zones=("dmz",), networks=("198.18.2.0/24",))
+    apart, _, _ = gates(unit, make_grant(intensity=Intensity(packets_per_second=100, per_host_per_second=30)), elsewhere)
+    assert [gate.per_host(unit) for gate in (alone, shared, apart)] == [30, 15, 30]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from infra.app.cli import build
 from infra.core.errors import BadInput, MissingPrerequisite
-from infra.core.logs import configure_logs
 from infra.core.secret_files import make_secret, read_secret
 from infra.core.settings import Settings, load_settings
 from infra.kafka.client import connection
 from infra.kafka.login import login
-from infra.local.broker_access import BrokerAccess
+from tests.commands import invoke
 
 SECRET = "Tr0ub4dor-and-3"
 HOLDERS = {
@@ -41,10 +41,10 @@ def test_a_secret_is_read_and_never_shown(name: str, by_file: bool, monkeypatch:
     for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.kafka), repr(login(settings))):
         assert SECRET not in shown
     for arguments in (["config"], ["config", "--json"], ["config", "--changed", "--json"]):
-        result = CliRunner().invoke(build("config"), arguments)
+        result = invoke(*arguments)
         assert result.exit_code == 0
         assert SECRET not in result.output
-    rows = {row["environment"]: row for row in json.loads(CliRunner().invoke(build("config"), ["config", "--json"]).stdout)}
+    rows = {row["environment"]: row for row in json.loads(invoke("config", "--json").stdout)}
     assert rows[name]["value"] == "********"
     assert rows[name]["changed"] == "yes"
 
@@ -79,16 +79,17 @@ def test_an_address_that_would_show_a_password_is_refused_without_showing_it(mon
     assert SECRET not in str(caught.value)
 
 
-def test_logs_of_settings_hold_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    import structlog
-
-    monkeypatch.setenv("DRIFTLINE_KAFKA__SASL_PASSWORD", SECRET)
-    settings = load_settings()
-    configure_logs(settings.telemetry)
-    structlog.get_logger().warning("started", settings=settings, login=login(settings), access=BrokerAccess(SECRET))
-    said = capsys.readouterr().err
-    assert "started" in said
-    assert SECRET not in said
+def test_logs_of_settings_hold_no_secret() -> None:
+    script = (
+        "import structlog; from infra.core.logs import configure_logs; from infra.core.settings import load_settings;"
+        "from infra.kafka.login import login; from infra.local.broker_access import BrokerAccess;"
+        "settings = load_settings(); configure_logs(settings.telemetry);"
+        f"structlog.get_logger().warning('started', settings=settings, login=login(settings), access=BrokerAccess({SECRET!r}))"
+    )
+    environment = {**os.environ, "DRIFTLINE_KAFKA__SASL_PASSWORD": SECRET, "DRIFTLINE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "started" in done.stderr, done.stderr
+    assert SECRET not in done.stderr + done.stdout
 
 
 def test_own_secrets_are_for_the_owner_only_and_stay(tmp_path: Path) -> None:
