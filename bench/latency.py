@@ -125,8 +125,14 @@ def _measure(events: int, rate: float, console: Console) -> list[tuple[float, fl
                 sent[address] = time.time()
                 _push(outlet, address, f"event-{number}")
         _await(lambda: all(one in seen.rows for one in addresses), "all findings")
-        result = connect(settings).query(PROBING)
-        probing = {str(address): float(took) for address, took in result.result_rows}
+        reader, probing = connect(settings), dict[str, float]()
+
+        def looked_at() -> bool:
+            """The rows of sweeps go another way than findings, and may come after them."""
+            probing.update({str(address): float(took) for address, took in reader.query(PROBING).result_rows})
+            return all(one in probing for one in addresses)
+
+        _await(looked_at, "the rows of all sweeps")
         _report_hops(settings, addresses, seen.rows, console)
         return [(1000 * (seen.rows[one] - sent[one]), probing[one]) for one in addresses]
     finally:
