@@ -44,7 +44,7 @@ clean: ## remove caches and the virtual environment
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-bench-latency: dev ## time from a target event to its finding row (ARGS="--events 150 --rate 5")
+bench-latency: dev ## time from a target event to its finding row (ARGS="--events 150 --rate 5 100")
 	@$(BIN)/python -m bench.latency $(ARGS)
 
 bench-identify: dev ## banners a second that the table of rules identifies, and its slowest hostile banner

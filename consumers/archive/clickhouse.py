@@ -27,7 +27,7 @@ from schemas.topics import TOPICS
 
 log = structlog.get_logger()
 RETRY_SECONDS = 1.0
-PARALLEL = 3
+PARALLEL = 1  # inserts beside the one of the calling thread: more of them would keep the other lane waiting
 KEPT = ("probes", "touches", "changes", "assets", "exposures", "findings", "runs", "agents", "rollups", "audit")
 # The small tables that every worker reads whole, each for itself: no row is made of them, but a record of theirs that can't be
 # decoded is set aside here, and so once. (The only reader of `campaigns` does it itself.)

@@ -114,7 +114,7 @@ class StoreServer(ThreadingHTTPServer):
         self.catalog = catalog
         self.meter = Meter("store")
         # Apart, so that readers can never keep the archiver waiting.
-        self.gates: dict[Access, Gate] = {"reader": Gate(4, 32, 10.0), "writer": Gate(2, 32, 60.0)}
+        self.gates: dict[Access, Gate] = {"reader": Gate(4, 32, 10.0), "writer": Gate(4, 32, 60.0)}
         self._connections = threading.BoundedSemaphore(CONNECTIONS)
         self._busy = 0
         self._idle = threading.Condition()
