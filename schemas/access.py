@@ -18,7 +18,7 @@ from schemas.topics import TOPICS, Topic, concrete_names
 Kind = Literal["topic", "group", "transactional_id"]
 Operation = Literal["READ", "WRITE", "CREATE"]
 
-ROLES = ("scheduler", "planner", "scanner", "differ", "correlator", "assessor", "archiver", "notifier", "rollups")
+ROLES = ("scheduler", "planner", "scanner", "differ", "correlator", "assessor", "archiver", "notifier", "rollups", "reconciler")
 PEOPLE = ("operator", "soc", "anyone", "joining")
 WORDS = {
     **{name: name for name in (*ROLES, *PEOPLE)},
@@ -42,9 +42,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "differ": ("differ", "restore"),
     "correlator": ("correlator", "restore", "tables"),
     "assessor": ("assessor", "assessor-review", "restore", "tables"),
-    "archiver": ("archiver", "sink-*"),
+    "archiver": ("archiver", "archiver-findings", "sink-*"),
     "notifier": ("notifier",),
     "rollups": ("rollups",),
+    "reconciler": ("reconciler",),
     "operator": ("read-whole", "follow", "dlq-replay", "dlq-replay.*"),
     "soc": ("outside.*",),
     "anyone": ("outside.*",),
@@ -117,7 +118,7 @@ def _topic_rights(role: str, zones: tuple[str, ...]) -> Iterator[Right]:
             if not private and role == "operator":
                 yield Right("topic", f"dlq.{name}", "READ")
             elif not private and reads and role in ROLES and (not topic.single or role in ONE_BY_ONE):
-                yield Right("topic", f"dlq.{name}", "WRITE")
+                yield Right("topic", f"dlq.{name}", "READ" if role == "reconciler" else "WRITE")
     if role == "rollups":
         for operation in ("READ", "WRITE", "CREATE"):
             yield Right("topic", FAUST_CHANGELOG, operation)
