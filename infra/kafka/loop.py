@@ -206,7 +206,8 @@ class StepLoop:
                 self._verdicts.append(False)
                 return
             event = None if value is None else self._codec.decode(topic, value)
-            self._produce(partition, Record(topic, partition, message.offset() or 0, recorded_at(message), key_of(message), event, value or b""))
+            place = topic, partition, message.offset() or 0
+            self._produce(partition, Record(*place, recorded_at(message), key_of(message), event, value or b""))
         except (UndecodableError, Poison) as error:
             self._partitions.state(partition).drop()
             self._outbox.set_aside(message, topic, error)

@@ -43,7 +43,7 @@ def glance(value: bytes, header: bytes) -> Glance | None:
         # All of it below 128: every length is one byte, every string valid. Of the time, all bytes but the last go on (a varint).
         if not head.isascii() or any(byte < 0x80 for byte in time[:-1]) or time[-1] >= 0x80:
             return None
-        key = f"{value[zone + 1:subnet].decode()}|{value[address + 1:end].decode()}"
+        key = f"{value[zone + 1 : subnet].decode()}|{value[address + 1 : end].decode()}"
         return Glance(key, _milliseconds(time), (value[zone:end], value[names:-TIME_BYTES]))
     except (IndexError, UnicodeDecodeError):
         return None

@@ -20,7 +20,8 @@ from tests.sightings import START, Bench, observation, service, tls
 CODEC = Codec()
 HEADER = CODEC.header("probes")
 mixed: st.SearchStrategy[Script] = st.lists(
-    st.tuples(st.just(0), st.sampled_from([10, 60, 1000, *SLOW]), st.tuples(outcomes, st.sampled_from(["open", "open", "silent"]))), max_size=25
+    st.tuples(st.just(0), st.sampled_from([10, 60, 1000, *SLOW]), st.tuples(outcomes, st.sampled_from(["open", "open", "silent"]))),
+    max_size=25,
 )
 
 
