@@ -35,7 +35,7 @@ from schemas.codec import Codec, UndecodableError
 log = structlog.get_logger()
 WAIT_SECONDS = 0.5
 GATHER_SECONDS = 0.003
-SLICE_SECONDS = 1.0  # well below the transaction's timeout of 10 s; a commit takes some 15 ms
+SLICE_SECONDS = 1.0  # well below the transaction's timeout of 10 s, and enough that commits cost little
 BATCH = 10_000
 
 
