@@ -15,7 +15,7 @@ from infra.kafka.statestore import StateStore
 @pytest.mark.parametrize("seed", range(3))
 def test_memory_in_front_says_what_was_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(statestore, "FRONT_BYTES", 3000)  # a dozen entries: most reads miss, halves change places all the time
-    dice, truth = random.Random(seed), dict[tuple[int, str], bytes]()
+    dice, truth = random.Random(seed), dict[tuple[int, str], bytes]()  # noqa: S311  repeatable, not secret
     store = StateStore(tmp_path, "cluster")
     for number in range(2000):
         partition, key = dice.randrange(2), f"k{dice.randrange(30)}"
@@ -35,7 +35,7 @@ def test_memory_in_front_says_what_was_written_last(tmp_path: Path, monkeypatch:
 
 
 def test_a_fuse_counts_many_as_it_counts_one_by_one() -> None:
-    dice = random.Random(1)
+    dice = random.Random(1)  # noqa: S311  repeatable, not secret
     for _ in range(50):
         verdicts = [dice.random() < 0.5 for _ in range(dice.randrange(300))]
         one, many = Fuse(), Fuse()
