@@ -34,6 +34,7 @@ def main() -> None:
     arguments.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts; default: all")
     arguments.add_argument("--records", type=int, default=600_000, help="records that the fastest engines get")
     arguments.add_argument("--rounds", type=int, default=3, help="rounds, in each of which every engine runs once")
+    arguments.add_argument("--diff-assets", type=int, default=10_000, help="assets that the differ gets, each seen seven times")
     arguments.add_argument("--assets", type=int, default=1_000_000, help="assets of the part `state`")
     chosen = arguments.parse_args()
     configure_logs(TelemetrySettings(log_level="error"))

@@ -1,4 +1,4 @@
-"""The engines that `make bench-stream` compares, and what each needs: its own environment for quix-streams, Maven's work for Kafka Streams."""
+"""The engines that `make bench-stream` compares, and what each needs: an environment for quix-streams, Maven for Kafka Streams."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from infra.core.errors import MissingPrerequisite
 
 CACHE = Path(platformdirs.user_cache_dir("driftline")) / "bench"
 QUIX = "quixstreams==3.28.1"
+STEP_NEEDS = ("fastavro", "pydantic", "pydantic-settings", "platformdirs", "rfc8785", "google-re2", "structlog")
 JAVA_OPTIONS = ("-XX:+UseSerialGC", "-Xmx1g")
 
 
@@ -51,7 +52,7 @@ def _quix() -> list[str]:
     if not python.exists():
         uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
         try:
-            for step in (["venv", "-q", str(python.parents[1])], ["pip", "install", "-q", "--python", str(python), QUIX, "fastavro"]):
+            for step in (["venv", "-q", str(python.parents[1])], ["pip", "install", "-q", "--python", str(python), QUIX, *STEP_NEEDS]):
                 subprocess.run([uv, *step], check=True, capture_output=True, timeout=300)
         except (OSError, subprocess.SubprocessError) as error:
             shutil.rmtree(python.parents[1], ignore_errors=True)

@@ -30,7 +30,7 @@ def main() -> None:
     changelog = app.topic(f"{run}.state", **raw, partitions=int(partitions))
     table = app.Table("ports", key_type=bytes, value_type=bytes, partitions=int(partitions), changelog_topic=changelog)
 
-    @app.agent(source)
+    @app.agent(source)  # type: ignore[untyped-decorator]
     async def step(stream: Any) -> None:
         async for key, value in stream.items():
             found = compare(decode(value), table.get(key))

@@ -29,7 +29,7 @@ def engine(rig: Rig, chosen: argparse.Namespace, console: Console) -> Part:
     runs: dict[str, list[Run]] = {one.name: [] for one in there}
     for number in range(chosen.rounds):
         for one in (*there[number % len(there) :], *there[: number % len(there)]):
-            done = _turn(rig, one, number, *expected[one.share])
+            done = turn(rig, one, number, *expected[one.share])
             runs[one.name].append(done)
             console.print(f"[dim]round {number + 1}: {one.name} {done.rate:,.0f}/s, {done.cpu:.2f} CPU s per 100,000[/]")
     return report("engine", runs, _bars(runs))
@@ -47,7 +47,7 @@ def _present(console: Console) -> list[Engine]:
     return there
 
 
-def _turn(rig: Rig, one: Engine, number: int, total: int, expected: Outcome) -> Run:
+def turn(rig: Rig, one: Engine, number: int, total: int, expected: Outcome) -> Run:
     """One run, and whether it did the job. Raises DriftlineError if not."""
     run, given = f"{one.module.rpartition('.')[2].lower()}{number}", f"sightings.{one.share}"
     output, changelog = f"{run}.changes", one.changelog.format(run=run, input=given)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from infra.core.errors import DriftlineError
 from infra.core.settings import KafkaSettings, Settings
@@ -71,7 +72,7 @@ class Rig:
     def values(self, topic: str) -> list[bytes]:
         """The values of all committed records of a topic."""
         found: list[bytes] = []
-        self.read(topic, lambda message: found.append(message.value() or b""))  # type: ignore[arg-type]
+        self.read(topic, lambda message: found.append(message.value() or b""))
         return found
 
     def table(self, topic: str, key_of: Callable[[bytes], str | None]) -> dict[str, bytes]:
@@ -79,7 +80,7 @@ class Rig:
         found: dict[str, bytes] = {}
 
         def take(message: Message) -> None:
-            key = key_of(bytes(message.key() or b""))  # type: ignore[arg-type]
+            key = key_of(bytes(message.key() or b""))
             value = message.value()
             if key is not None and isinstance(value, bytes):
                 found[key] = value
@@ -114,7 +115,19 @@ class Rig:
                 time.sleep(0.02)
         finally:
             watcher.close()
-            _end(process)
+            end(process)
+
+    def wait_committed(self, group: str, topics: dict[str, int], limit: float) -> None:
+        """Wait until a group has committed so many records. Raises DriftlineError if it takes longer."""
+        watcher = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group})
+        deadline = time.monotonic() + limit
+        try:
+            while self._committed(watcher, topics) < sum(topics.values()):
+                if time.monotonic() > deadline:
+                    raise DriftlineError(f"{group} did not handle its records in {limit:.0f} s.", "The measurement failed.")
+                time.sleep(0.1)
+        finally:
+            watcher.close()
 
     def _committed(self, watcher: Consumer, topics: dict[str, int]) -> int:
         places = [TopicPartition(name, number) for name in topics for number in range(self.partitions)]
@@ -131,7 +144,8 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end; insist after 20 s."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(20)

@@ -91,17 +91,13 @@ class StepWorker:
     async def handle(self, topic: str, message: Any) -> None:
         """Handle one record. Raises Poison or UndecodableError for a bad one, which leaves no trace in state or outputs."""
         await self._apply_news(message.partition)
-        if isinstance(self._step, Glancing) and message.value is not None:
-            if self._step.changes_nothing(topic, message.value, TableState(self._table)):
-                return
-        event = None if message.value is None else self._codec.decode(topic, message.value)
+        value, state = message.value, TableState(self._table)
+        if value is not None and isinstance(self._step, Glancing) and self._step.changes_nothing(topic, value, state):
+            return
+        event = None if value is None else self._codec.decode(topic, value)
         recorded = EPOCH + timedelta(milliseconds=round(message.timestamp * 1000))
         key = (message.key or b"").decode("utf-8", "replace")
-        await self._produce(
-            message.partition,
-            Record(topic, message.partition, message.offset, recorded, key, event, message.value or b""),
-            TableState(self._table),
-        )
+        await self._produce(message.partition, Record(topic, message.partition, message.offset, recorded, key, event, value or b""), state)
 
     async def _apply_news(self, partition: int) -> None:
         """Hand this partition the records of the global inputs that it has not had yet: here that waits for its next record or tick."""

@@ -168,7 +168,9 @@ def _nullable(inner: Any) -> Convert:
 
 
 def _record(model: type[BaseModel]) -> Convert:
-    fields = [(name, plainly(field.annotation)) for name, field in model.model_fields.items()]
+    fields: list[tuple[str, Convert]] = [
+        (name, plainly(typing.cast("Any", field.annotation))) for name, field in model.model_fields.items()
+    ]
     as_they_are = [name for name, convert in fields if convert is _as_it_is]
     others = [(name, convert) for name, convert in fields if convert is not _as_it_is]
 

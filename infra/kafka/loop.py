@@ -35,7 +35,7 @@ from schemas.codec import Codec, UndecodableError
 log = structlog.get_logger()
 WAIT_SECONDS = 0.5
 GATHER_SECONDS = 0.003
-SLICE_SECONDS = 1.0  # well below the transaction's timeout of 10 s; a commit takes some 15 ms
+SLICE_SECONDS = 1.0  # well below the transaction's timeout of 10 s, and enough that commits cost little
 BATCH = 10_000
 
 
@@ -206,9 +206,8 @@ class StepLoop:
                 self._verdicts.append(False)
                 return
             event = None if value is None else self._codec.decode(topic, value)
-            self._produce(
-                partition, Record(topic, partition, message.offset() or 0, recorded_at(message), key_of(message), event, value or b"")
-            )
+            place = topic, partition, message.offset() or 0
+            self._produce(partition, Record(*place, recorded_at(message), key_of(message), event, value or b""))
         except (UndecodableError, Poison) as error:
             self._partitions.state(partition).drop()
             self._outbox.set_aside(message, topic, error)

@@ -165,7 +165,7 @@ class Partitions:
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
                     reached[number] = max(reached.get(number, 0), offset)
             for number, offset in reached.items():
-                store.write(number, changes.get(number, {}), offset)
+                store.write(number, changes.get(number, {}), offset, front=False)
                 if offset >= ends[number]:
                     waiting.discard(number)
         if count:

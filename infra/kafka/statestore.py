@@ -102,8 +102,8 @@ class StateStore:
         for key, value in changes.items():
             place = partition, key
             self._older.pop(place, None)
+            self._recent.pop(place, None)
             if value is None:
-                self._recent.pop(place, None)
                 batch.delete(prefix + key.encode())
             else:
                 batch.put(prefix + key.encode(), value)

@@ -156,8 +156,8 @@ def _close(draft: Draft, service: ServiceState, settings: DifferSettings) -> Non
 
 def _compare(draft: Draft, service: ServiceState, new: ServiceObservation, table: Fingerprints) -> None:
     """Tell what differs between what was known of a service and what was seen now."""
-    if service.seen is None:
-        return
+    if service.seen is None or (new == service.seen and merge(new, new) == new):
+        return  # nothing is known of it, or nothing else than before
     old = table.identify(service.seen)
     merged = draft.fitting(service, merge(old, new))
     where = f"{service.transport.value}/{service.port}"

@@ -44,9 +44,7 @@ class Fingerprints:
         if marks and all(one.startswith(f"{MARK}{self.version}:") for one in marks):
             return seen  # this table's own work
         plain = without_marks(seen)
-        groups = self.identifier.groups(plain.service, plain.port, strict=True)
-        fitting = (one for one in self.identifier.matches(texts_of(plain), groups) if same_product(plain.product, one.product))
-        found = next(fitting, None)
+        found = _first(self.identifier, plain.service, plain.port, plain.product, tuple(texts_of(plain).items()))
         if found is None or (plain.version and found.version and not same_version(plain.version, found.version)):
             return plain
         return self._fill(plain, found)
@@ -65,6 +63,13 @@ class Fingerprints:
             fill["facts"] = dict(sorted((seen.facts | facts).items()))
         mark = f"{MARK}{self.version}:{found.rule}={'+'.join(names)}"
         return seen.model_copy(update={**fill, "evidence": (*seen.evidence, mark)})
+
+
+@functools.lru_cache(maxsize=2048)  # texts of a few hundred bytes, which most hosts of a network share
+def _first(identifier: Identifier, service: str, port: int, product: str, texts: tuple[tuple[str, bytes], ...]) -> Identity | None:
+    """The first match that is of this product, if one is known."""
+    matches = identifier.matches(dict(texts), identifier.groups(service, port, strict=True))
+    return next((one for one in matches if same_product(product, one.product)), None)
 
 
 def without_marks(seen: ServiceObservation) -> ServiceObservation:

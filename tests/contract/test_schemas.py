@@ -95,11 +95,8 @@ def test_targets_may_be_json_and_say_what_is_wrong() -> None:
 def test_fastavro_accepts_the_schemas_and_examples_as_written() -> None:
     for topic, event in EXAMPLES:
         schema = fastavro.parse_schema(json.loads((FOLDER / f"{topic}.avsc").read_text()))
-        named = (
-            (f"driftline.{type(event).__name__}", plainly(type(event))(event))
-            if len(BY_NAME[topic].events) > 1
-            else plainly(type(event))(event)
-        )
+        plain = plainly(type(event))(event)
+        named = (f"driftline.{type(event).__name__}", plain) if len(BY_NAME[topic].events) > 1 else plain
         assert fastavro.validate(named, schema, raise_errors=True)
 
 

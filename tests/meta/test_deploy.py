@@ -70,7 +70,7 @@ def test_only_who_needs_a_secret_has_it() -> None:
         return {name for name, service in SERVICES.items() if any(word in f"{key}={value}" for key, value in environment(service).items())}
 
     assert holders("DRIFTLINE_CLICKHOUSE__DSN") == {"store", "archiver", "reconciler"}
-    assert holders("${CLICKHOUSE_PASSWORD") == {"store", "archiver", "clickhouse"}
+    assert holders("${CLICKHOUSE_PASSWORD") == {"store", "archiver", "reconciler", "clickhouse"}
     assert holders("DRIFTLINE_MODEL__API_KEY") == {"assessor"}
     assert holders("DRIFTLINE_SCOPE__SIGNERS_FILE") == {"planner", "scanner"}
     assert SERVICES["scanner"]["networks"] == ["bus"]

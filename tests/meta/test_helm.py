@@ -89,7 +89,7 @@ def test_only_who_needs_a_secret_has_it() -> None:
     def holders(secret: str) -> set[str]:
         return {name for name, one in SETS.items() if secret in secrets(one)}
 
-    assert holders("driftline-clickhouse") == {"store", "archiver"}
+    assert holders("driftline-clickhouse") == {"store", "archiver", "reconciler"}
     assert holders("driftline-signers") == {"planner", "scanner"}
     assert holders("driftline-model") == {"assessor"}
     assert holders("driftline-kafka-admin") == set()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.archive.clickhouse import ClickHouseSink
+from consumers.archive.role import LANES
+from consumers.reconcile.ledger import TABLES
 from consumers.assess import role as assess
 from consumers.notify import role as notify
 from infra.app.logins import login_environment, rights_of
@@ -42,8 +43,11 @@ def test_a_step_may_read_its_inputs_write_their_dead_letters_and_keep_its_state(
 
 
 def test_the_archiver_and_the_rollups_may_read_what_they_read() -> None:
-    assert set(ClickHouseSink.topics) <= may("archiver", "READ")
-    assert {f"dlq.{name}" for name in ClickHouseSink.topics} == may("archiver", "WRITE")
+    topics = {topic for lane, _ in LANES.values() for topic in lane}
+    assert topics <= may("archiver", "READ")
+    assert {f"dlq.{name}" for name in topics} == may("archiver", "WRITE")
+    assert set(TABLES) | {f"dlq.{name}" for name in TABLES} == may("reconciler", "READ")
+    assert not may("reconciler", "WRITE")
     assert set(rollup.INPUTS) <= may("rollups", "READ")
 
 
