@@ -6,7 +6,6 @@ changed, and says nothing about the time: whether the grant stands at all is ask
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ from numpy.typing import NDArray
 
 from schemas.events.base import PortRange
 from schemas.ids import Network
-from schemas.scope import GrantBook, KnownGrant
+from schemas.scope import MAPPED, GrantBook, KnownGrant
 
 Flags = NDArray[np.bool_]
 Ports = NDArray[np.uint16]
 Addresses = NDArray[Any]
 """IPv4 as numbers, IPv6 as 16 bytes in network order: both sort as the addresses do."""
-MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 def column_of(numbers: Iterable[int], version: int) -> Addresses:
