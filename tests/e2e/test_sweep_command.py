@@ -172,7 +172,7 @@ def test_what_makes_no_sense_is_exit_code_2(home: Home, targets: tuple[str, ...]
 
 
 def test_a_file_that_holds_no_grant_is_exit_code_2(home: Home, tmp_path: Path) -> None:
-    for content in ("{}", "[]", "no JSON"):
+    for content in ("{}", "[]", "no JSON", "[" * 200_000):
         path = tmp_path / "nothing.json"
         path.write_text(content)
         assert refused(home, path)[0] == 2

@@ -94,6 +94,16 @@ def test_floors_survive_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
         json.dumps({"lab": "x"}),
         json.dumps({"revisions": {"lab": 1}, "grants": [{"grant_id": "lab"}]}),
         '{"revisions": {}, "frozen": 3}',
+        "",
+        "{}",
+        "null",
+        '{"lab": true}',
+        '{"lab": -1}',
+        '{"frozen": ["198.18.0.0/15"]}',
+        '{"revisions": {}, "frozen": [7]}',
+        '{"revisions": {}, "frozen": ["nonsense"]}',
+        '{"revisions": {}, "thawed": []}',
+        "[" * 200_000,
     ):
         path.write_text(text)
         with pytest.raises(MissingPrerequisite, match="revoked grant could come back"):

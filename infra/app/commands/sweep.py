@@ -79,7 +79,7 @@ def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, t
         grant = Grant.model_validate(document)
     except OSError as error:
         raise BadInput(f"The grant {path} can't be read: {error.strerror}.") from None
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise BadInput(f"{path} holds no grant.", "Write one with 'driftline grant show ID --json > FILE'.") from None
     floors = load_floors(settings.data_dir / f"scanner-{settings.slot}" / "floors.json")
     book = GrantBook(load_signers(settings), dict(floors.revisions), required=settings.scope.signers_required)

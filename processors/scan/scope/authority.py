@@ -95,13 +95,18 @@ class Authority:
             raise DriftlineError(f"The scanner lost sight of its grants ({self.failure}).", "It starts again by itself.") from self.failure
 
     def learn(self, grants: list[Grant]) -> None:
-        """Take in grants. What was believed is on the disk before it counts. Raises OSError if the disk does not take it."""
+        """Take in grants. What was believed is on the disk before it counts. Raises OSError if the disk does not take it.
+
+        It counts then too: a revocation must not wait for room on a disk, and who follows `grants` ends by this error.
+        """
         old = self.book
         book = taught(old, grants)
         believed = self._believed | {name: one.grant for name, one in book.known.items()}
-        if book.floors != old.floors or believed != self._believed:
-            save_floors(self._path, Floors(book.floors, believed, self.orders.frozen))
-        self.book, self._believed = book, believed
+        try:
+            if book.floors != old.floors or believed != self._believed:
+                save_floors(self._path, Floors(book.floors, believed, self.orders.frozen))
+        finally:
+            self.book, self._believed = book, believed
 
     def obey(self, orders: Orders) -> None:
         """Follow these orders from now on. What is frozen stays so over a restart, whatever becomes of the topic. Raises OSError."""
