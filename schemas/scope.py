@@ -165,7 +165,7 @@ def contains(networks: Iterable[Network], address: Address) -> bool:
 
 
 def granted_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """A grant's networks from text. Raises ValueError for what is not one, and for IPv4 in IPv6's clothes, to which nothing is ever sent."""
+    """A grant's networks from text. Raises ValueError for what is none, and for IPv4 in IPv6's clothes, to which nothing is ever sent."""
     found = networks_of(texts)
     for one in found:
         if one.version == 6 and one.subnet_of(MAPPED):

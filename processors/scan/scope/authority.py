@@ -20,6 +20,7 @@ from infra.core.trust import load_signers, signers_stamp
 from infra.kafka.client import consumer_config, prefixed, value_of
 from processors.scan.scope.floors import Floors, load_floors, save_floors
 from processors.scan.scope.orders import Orders
+from processors.scan.scope.remembered import sweeps_floors, together
 from schemas.codec import Codec, UndecodableError
 from schemas.events.grants import Command, Grant
 from schemas.scope import GrantBook
@@ -53,6 +54,8 @@ class Authority:
         self._path = settings.data_dir / f"scanner-{settings.slot}" / "floors.json"
         self._stamp = signers_stamp(settings)
         saved = load_floors(self._path)
+        shown = load_floors(sweeps_floors(settings.data_dir))  # a grant that came as a file: its revocation must hold here too
+        saved = replace(together((saved, shown)), frozen=saved.frozen)
         self._believed = dict(saved.grants)  # by id, the last that was ever believed, whoever is trusted now
         self.book = GrantBook(load_signers(settings), dict(saved.revisions), required=settings.scope.signers_required)
         self.book = taught(self.book, self._believed.values())

@@ -71,10 +71,13 @@ class ScopeMask:
         return inside
 
 
-def compile_mask(book: GrantBook, zone: str, grant_id: str, now: datetime) -> ScopeMask:
-    """The mask of a grant in a zone, less what any valid grant of the zone excludes. It allows nothing where the grant is not known."""
+def compile_mask(book: GrantBook, zone: str, grant_id: str, now: datetime, halted: Iterable[Network] = ()) -> ScopeMask:
+    """The mask of a grant in a zone, less what any valid grant of the zone excludes, and what is halted.
+
+    It allows nothing where the grant is not known.
+    """
     entry = book.known.get(grant_id)
-    exclusions = [one for known in book.of_zone(zone, now) for one in known.exclusions]
+    exclusions = [*(one for known in book.of_zone(zone, now) for one in known.exclusions), *halted]
     bounds = {version: _allowed(entry, exclusions, version) for version in (4, 6)}
     return ScopeMask(
         first={version: column_of((low for low, _ in spans), version) for version, spans in bounds.items()},
