@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from processors.scan.meter import Meter
 from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.sweep.connect import ONE_SYN_SECONDS, LocalTrouble, connect
 from processors.scan.sweep.ledger import Key, Ledger, PortState
-from schemas.events.observations import Impact
 from schemas.scope import Ask
+
+if TYPE_CHECKING:  # to build the observations' models takes 17 ms, which a sweep by hand would wait for
+    from schemas.events.observations import Impact
 
 ROUND_SECONDS = 0.5
 PACKETS_PER_ASK = 3  # SYN, and where it is answered ACK and RST
@@ -33,6 +36,7 @@ class Watchman:
         self.suspects: tuple[Suspect, ...] = ()
         self.asks = True
         self._ledger, self._meter = ledger, meter
+        self._seen = np.zeros(len(ledger.addresses), dtype=bool)
         self._most = max(1, int(packets_per_second * SHARE * ROUND_SECONDS / PACKETS_PER_ASK))
 
     async def beside(self, work: Coroutine[None, None, None]) -> None:
@@ -45,13 +49,16 @@ class Watchman:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         self._take_in()
-        self.vigil.end(MOST_AT_THE_END, self._meter.by_host)
+        self._at_the_end()
         while self.vigil.watching():
             await self._round(MOST_AT_THE_END)
-            await asyncio.sleep(ROUND_SECONDS / 10)
+            if self.vigil.watching():
+                await asyncio.sleep(ROUND_SECONDS / 10)
 
     def impact(self) -> tuple[Impact, ...]:
         """The hosts that stopped answering, as an event says it."""
+        from schemas.events.observations import Impact
+
         return tuple(Impact(address=one.address, port=one.port) for one in self.suspects)
 
     def due(self, most: int) -> list[Key]:
@@ -71,6 +78,10 @@ class Watchman:
             self._meter.hold(reason)
             raise Halted(reason)
 
+    def _at_the_end(self) -> None:
+        """Choose who is to answer once more."""
+        self.vigil.end(MOST_AT_THE_END, self._meter.by_host)
+
     async def _keep_watch(self) -> None:
         while True:
             await asyncio.sleep(ROUND_SECONDS)
@@ -82,8 +93,10 @@ class Watchman:
         """Watch what answered since, at its first port."""
         answered = self._ledger.states == PortState.ANSWERED
         now = asyncio.get_running_loop().time()
-        for row in np.flatnonzero(answered.any(axis=1)).tolist():
-            self.vigil.watch(self._ledger.addresses[row], self._ledger.ports[int(answered[row].argmax())], now)
+        fresh = np.flatnonzero(answered.any(axis=1) & ~self._seen)
+        self._seen[fresh] = True
+        for row, column in zip(fresh.tolist(), answered[fresh].argmax(axis=1).tolist(), strict=True):
+            self.vigil.watch(self._ledger.addresses[row], self._ledger.ports[column], now)
         answers = self._ledger.answers_by_attempt
         self.vigil.expect(sum(answers[1:]) / max(1, sum(answers[:-1])))  # the model of `recall`, without a prior
 
