@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from processors.scan.impact import reason_of
 from processors.scan.meter import Meter
 from processors.scan.scope.local import LocalGate
-from processors.scan.sweep.ledger import Ledger, PortState
+from processors.scan.sweep.ledger import Flags, Ledger, PortState
 from processors.scan.watchman import MOST_AT_THE_END, Watchman
 from schemas.events.targets import WorkUnit
 from schemas.ids import subnet_of
@@ -22,6 +23,7 @@ class Lookout(Watchman):
         super().__init__(ledger, meter, unit.packets_per_second)
         self.asks = False
         self._unit, self._gate = unit, gate
+        self._seen: Flags = np.zeros(len(ledger.addresses), dtype=bool)
 
     def judge(self) -> None:
         """Halt the subnets of the hosts that stopped answering. Raises Halted once there are too many."""
@@ -40,3 +42,9 @@ class Lookout(Watchman):
         suspicious = np.flatnonzero(self._seen & (silent > 0)).tolist()
         left = {self._ledger.addresses[row]: int(silent[row]) for row in suspicious}
         self.vigil.end(min(MOST_AT_THE_END, len(left)), left)
+
+    def _rows_to_watch(self, answered: Flags) -> NDArray[np.intp]:
+        """Each host once: a part may have a hundred times as many as a unit."""
+        fresh = np.flatnonzero(answered.any(axis=1) & ~self._seen)
+        self._seen[fresh] = True
+        return fresh

@@ -7,12 +7,13 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from processors.scan.impact import Suspect, Vigil, reason_of
 from processors.scan.meter import Meter
 from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.sweep.connect import ONE_SYN_SECONDS, LocalTrouble, connect
-from processors.scan.sweep.ledger import Key, Ledger, PortState
+from processors.scan.sweep.ledger import Flags, Key, Ledger, PortState
 from schemas.scope import Ask
 
 if TYPE_CHECKING:  # to build the observations' models takes 17 ms, which a sweep by hand would wait for
@@ -36,7 +37,6 @@ class Watchman:
         self.suspects: tuple[Suspect, ...] = ()
         self.asks = True
         self._ledger, self._meter = ledger, meter
-        self._seen = np.zeros(len(ledger.addresses), dtype=bool)
         self._most = max(1, int(packets_per_second * SHARE * ROUND_SECONDS / PACKETS_PER_ASK))
 
     async def beside(self, work: Coroutine[None, None, None]) -> None:
@@ -93,12 +93,14 @@ class Watchman:
         """Watch what answered since, at its first port."""
         answered = self._ledger.states == PortState.ANSWERED
         now = asyncio.get_running_loop().time()
-        fresh = np.flatnonzero(answered.any(axis=1) & ~self._seen)
-        self._seen[fresh] = True
-        for row, column in zip(fresh.tolist(), answered[fresh].argmax(axis=1).tolist(), strict=True):
-            self.vigil.watch(self._ledger.addresses[row], self._ledger.ports[column], now)
+        for row in self._rows_to_watch(answered).tolist():
+            self.vigil.watch(self._ledger.addresses[row], self._ledger.ports[int(answered[row].argmax())], now)
         answers = self._ledger.answers_by_attempt
         self.vigil.expect(sum(answers[1:]) / max(1, sum(answers[:-1])))  # the model of `recall`, without a prior
+
+    def _rows_to_watch(self, answered: Flags) -> NDArray[np.intp]:
+        """The hosts to watch, given which ports answered. One that was dropped is watched again."""
+        return np.flatnonzero(answered.any(axis=1))
 
     async def _round(self, most: int) -> None:
         keys = self.vigil.due(asyncio.get_running_loop().time(), most, self._meter.by_host)

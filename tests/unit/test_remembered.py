@@ -150,6 +150,12 @@ def test_the_settings_limit_a_host_where_somebody_set_them(chosen: dict[str, obj
     assert host_limit(ScannerSettings.model_validate(chosen)) == limit
 
 
+def test_what_the_environment_says_counts_as_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert host_limit(Settings(data_dir=tmp_path).scanner) is None
+    monkeypatch.setenv("DRIFTLINE_SCANNER__PER_HOST_PER_SECOND", "3")
+    assert host_limit(Settings(data_dir=tmp_path).scanner) == 3
+
+
 def test_an_unsigned_grant_is_not_remembered(settings: Settings) -> None:
     forged = make_grant().model_copy(update={"revision": 9})
     with pytest.raises(Refused, match="does not fit"):

@@ -36,7 +36,7 @@ def load_floors(path: Path) -> Floors:
     except (OSError, ValueError, RecursionError) as error:
         raise MissingPrerequisite(
             f"The highest grant revisions in {path} can't be read ({error}); without them a revoked grant could come back.",
-            "Restore the file, or revoke again what must stay revoked and then delete it.",
+            "Restore the file, or revoke and freeze again what must stay so and then delete it.",
         ) from None
 
 
