@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from infra.app.cli import COMMANDS, NOUNS, PACKAGE, build
-from infra.app.commands import grants
+from infra.app.commands import grants, orders
 from infra.app.runfolder import take_lock, write_notes
 from infra.core.errors import BadInput
 from infra.core.settings import Settings
@@ -161,3 +161,7 @@ def test_a_file_of_nothing_but_brackets_is_no_grant(tmp_path: Path) -> None:
     path.write_text("[" * 200_000)
     with pytest.raises(BadInput, match="no file of that name holds one"):
         grants._from_file(str(path))
+
+
+def test_a_freeze_of_ipv4_written_as_ipv6_is_ordered_as_ipv4() -> None:
+    assert orders._parsed(["::ffff:198.18.1.5/128", "2001:db8::/64"]) == {"198.18.1.5/32", "2001:db8::/64"}
