@@ -44,9 +44,8 @@ def main() -> None:
     bars: list[Bar] = []
     try:
         with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
-            home = Home(Path(folder))
-            for name in chosen.only:
-                part = PARTS[name](home, chosen, console)
+            for name in chosen.only:  # each in a folder of its own: a grant's exclusions are remembered, and hold for every later sweep
+                part = PARTS[name](Home(Path(folder) / name), chosen, console)
                 figures[name] = part.figures
                 bars += part.bars
     except DriftlineError as error:

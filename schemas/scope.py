@@ -18,6 +18,8 @@ from schemas.portset import holds
 from schemas.signing import TrustedSigner, distrust, not_grantable
 
 Kind = Literal["tcp", "udp", "icmp", "path"]
+MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+"""IPv4 addresses written as IPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class GrantBook:
         if reason:
             return reason
         try:
-            parsed = KnownGrant(grant, networks_of(grant.networks), networks_of(grant.exclusions))
+            networks = networks_of(grant.networks) if grant.revoked else granted_networks(grant.networks)
+            parsed = KnownGrant(grant, networks, barred_networks(grant.exclusions))
         except ValueError as error:
             return str(error)
         self.known[grant.grant_id] = parsed
@@ -170,6 +173,33 @@ def excluded(address: Address, grants: Iterable[KnownGrant]) -> bool:
 def contains(networks: Iterable[Network], address: Address) -> bool:
     """Whether one of the networks holds the address."""
     return any(address.version == one.version and address in one for one in networks)
+
+
+def granted_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """A grant's networks from text. Raises ValueError for what is none, and for IPv4 in IPv6's clothes, to which nothing is ever sent."""
+    found = networks_of(texts)
+    for one in found:
+        if one.version == 6 and one.subnet_of(MAPPED):
+            raise ValueError(f"'{one}' is IPv4 in IPv6's clothes: write it as {barred(one)[0]}.")
+    return found
+
+
+def barred_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """What an exclusion or a freeze holds for, from text. Raises ValueError for what is not a network."""
+    return tuple(dict.fromkeys(each for one in networks_of(texts) for each in barred(one)))
+
+
+def barred(network: Network) -> tuple[Network, ...]:
+    """What a "keep out" written as this network holds for. Who writes IPv4 as IPv6 (RFC 4291, 2.5.5.2) means the IPv4 addresses.
+
+    A wider network holds for all of IPv4 too if it takes those in. Only ::/0 does not: it is how all of IPv6 is written.
+    """
+    if network.version == 6 and network.subnet_of(MAPPED):
+        low = int(network.network_address) & 0xFFFFFFFF
+        return (ipaddress.IPv4Network((low, network.prefixlen - MAPPED.prefixlen)),)
+    if network.version == 6 and network.prefixlen and MAPPED.subnet_of(network):
+        return network, ipaddress.IPv4Network("0.0.0.0/0")
+    return (network,)
 
 
 def networks_of(texts: Iterable[str]) -> tuple[Network, ...]:

@@ -49,7 +49,9 @@ def distrust(grant: Grant, signers: Iterable[TrustedSigner], required: int = 1) 
     if problem is not None:
         return problem
     fit = [one.signer for one in grant.cosignatures if flaw(grant, one, trusted) is None]
-    if grant.revoked or len({one.public_key for one in trusted if one.name in (grant.signer, *fit)}) >= required:
+    # Two texts of base64 may stand for the same 32 bytes: the key is what counts.
+    keys = {base64.b64decode(one.public_key) for one in trusted if one.name in (grant.signer, *fit)}
+    if grant.revoked or len(keys) >= required:
         return None
     wrong = next((f" ({reason})" for one in grant.cosignatures if (reason := flaw(grant, one, trusted))), "")
     return f"it waits for a second signature beside that of '{grant.signer}'{wrong}"

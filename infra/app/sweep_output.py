@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from infra.core.errors import Refused
+from infra.core.errors import DriftlineError, Refused
 from processors.scan.scope.local import STOPPED, LocalGate
 from processors.scan.sweep.ledger import Ledger, PortState
 from processors.scan.sweep.recall import estimate
@@ -20,10 +20,12 @@ STATES = ("open", "closed", "silent", "unreachable", "not_probed")
 
 @dataclass(slots=True)
 class Told:
-    """Prints what was found, part by part, and in the end the whole."""
+    """Prints what was found, part by part, and in the end the whole. `asked`: ports to probe in all; `signal`: the one that ended it."""
 
     as_json: bool
     excluded: int
+    asked: int
+    signal: int = 0
     begun: float = field(default_factory=time.monotonic)
     hosts: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
@@ -31,6 +33,8 @@ class Told:
     checked: int = 0
     lost: int = 0
     quarantined: dict[str, str] = field(default_factory=dict)
+    unfinished: int = 0
+    uncovered: str = ""
 
     def add(self, ledger: Ledger) -> None:
         """Print the hosts of one part that have an open port."""
@@ -48,6 +52,8 @@ class Told:
         self.answers = [sum(pair) for pair in zip_longest(self.answers, ledger.answers_by_attempt, fillvalue=0)]
         self.checked, self.lost = self.checked + ledger.checked, self.lost + ledger.lost
         self.quarantined |= ledger.quarantined
+        self.unfinished += int(np.count_nonzero(states == PortState.OPEN))
+        self.uncovered = self.uncovered or next(iter(ledger.refused.values()), "")
         rows, columns = np.nonzero(masks["open"])
         ports = np.array(ledger.ports)[columns].tolist()
         places, starts = np.unique(rows, return_index=True)
@@ -62,13 +68,23 @@ class Told:
         sys.stdout.write("".join(lines))
 
     def end(self, gate: LocalGate) -> None:
-        """Print the whole. Raises Refused if the grant ended it, KeyboardInterrupt if the person did."""
+        """Print the whole. What was not probed to the end is said by how it ends.
+
+        Raises Refused if a halt ended it or a part of it, DriftlineError if this machine did, SystemExit if a signal did.
+        """
         seconds = time.monotonic() - self.begun
+        never_begun = self.asked - sum(self.counts.values())
+        self.counts["not_probed"] += never_begun
+        probed = self.asked - self.counts["not_probed"]
         recall = estimate(self.answers or [0], self.checked, self.lost, self.counts["open"])
-        stopped = gate.halt() if self.counts["not_probed"] else None
+        halted = {str(subnet): reason for subnet, reason in gate.halted.items()}
+        stopped = gate.halt() if self.unfinished + never_begun else None
+        stopped = stopped or next(iter(halted.values()), None) or self.uncovered
         summary = {
             "hosts": self.hosts,
             **self.counts,
+            "asked": self.asked,
+            "probed": probed,
             "excluded_addresses": self.excluded,
             "packets": gate.packets,
             "seconds": round(seconds, 3),
@@ -77,20 +93,26 @@ class Told:
             "recall_high": round(recall.high, 6),
             "loss": round(recall.loss, 6),
             "quarantined": self.quarantined,
-            "stopped": stopped or "",
+            "halted_subnets": halted,
+            "stopped": stopped,
         }
         if self.as_json:
             sys.stdout.write(json.dumps({"summary": summary}) + "\n")
         else:
             sys.stdout.write(
                 f"{self.counts['open']} open ports on {self.hosts} hosts; {gate.packets} packets in {seconds:.2f} s; "
-                f"estimated recall {100 * recall.recall:.2f} % ({100 * recall.low:.2f} to {100 * recall.high:.2f} %)\n"
+                f"estimated recall {100 * recall.recall:.2f} % ({100 * recall.low:.2f} to {100 * recall.high:.2f} %)"
+                f"{'' if probed == self.asked else f' of the {probed} of {self.asked} ports that were probed'}\n"
             )
             for address, reason in self.quarantined.items():
                 sys.stdout.write(f"{address} is not believed: {reason}\n")
+            for subnet, reason in halted.items():
+                sys.stdout.write(f"{subnet} was halted: {reason}\n")
         sys.stdout.flush()
+        if gate.failure is not None:
+            raise DriftlineError(f"The sweep was stopped: {stopped}.", "What was found until then is above.")
         if stopped == STOPPED:
-            raise KeyboardInterrupt
+            sys.exit(128 + self.signal)
         if stopped:
             raise Refused(f"The sweep was stopped: {stopped}.", "What was found until then is above.")
 

@@ -57,8 +57,11 @@ def _from_file(path: Path) -> list[Signer]:
 
 def _checked(one: Signer, settings: Settings) -> TrustedSigner:
     try:
-        if len(base64.b64decode(one.public_key, validate=True)) != 32:
+        key = base64.b64decode(one.public_key, validate=True)
+        if len(key) != 32:
             raise ValueError("its key is not 32 bytes long")
+        if base64.b64encode(key).decode() != one.public_key:
+            raise ValueError(f"its key is not in base64's own form, which is {base64.b64encode(key).decode()}")
         for network in one.networks:
             ipaddress.ip_network(network, strict=False)
     except (binascii.Error, ValueError) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from infra.core.settings import ScannerSettings
@@ -23,6 +22,7 @@ from schemas.targeting import Span
 
 MOST_PROBES = 1 << 24  # of one part: a byte each
 LAST_OCTETS = [str(number) for number in range(256)]
+LEAST_WATCHED = 2  # ports of a host: who is asked for one gets nothing after it that could harm him
 PARTS_AT_ONCE = 2  # one listens for late answers while the next one sends
 
 
@@ -109,15 +109,29 @@ def parts(spans: Iterable[Span], ports: Sequence[int], most: int = MOST_PROBES) 
 async def sweep_parts(wanted: Iterable[Part], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings) -> AsyncIterator[Ledger]:
     """Sweep part after part, a few at once, and hand over each ledger when it is done.
 
-    A halt ends it: what was begun is handed over as far as it came, and the gate says why. Raises OSError without the privilege.
+    A halt ends it, and so does a machine that can't send any more: what was begun is handed over as far as it came, and the gate says why.
+    Raises PermissionError without the privilege.
     """
     waiting: set[asyncio.Task[Ledger]] = set()
     rest = iter(wanted)
 
     async def work(part: Part) -> Ledger:
         ledger = Ledger(part.addresses(), part.ports, settings.attempts)
-        with suppress(Halted):
-            await sweep_syn(ledger, Meter(gate, unit), settings)
+        meter = Meter(gate, unit)
+        try:
+            if len(part.ports) < LEAST_WATCHED:
+                await sweep_syn(ledger, meter, settings)
+            else:
+                from processors.scan.lookout import Lookout
+
+                lookout = Lookout(ledger, meter, unit, gate)
+                await lookout.beside(sweep_syn(ledger, meter, settings, lookout))
+        except OSError as error:
+            if isinstance(error, PermissionError) and not gate.packets:
+                raise
+            gate.fail(unit, error)
+        except Halted:
+            pass
         return ledger
 
     def begin() -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from processors.scan.impact import Suspect, Vigil, reason_of
 from processors.scan.meter import Meter
 from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.sweep.connect import ONE_SYN_SECONDS, LocalTrouble, connect
-from processors.scan.sweep.ledger import Key, Ledger, PortState
-from schemas.events.observations import Impact
+from processors.scan.sweep.ledger import Flags, Key, Ledger, PortState
 from schemas.scope import Ask
+
+if TYPE_CHECKING:  # to build the observations' models takes 17 ms, which a sweep by hand would wait for
+    from schemas.events.observations import Impact
 
 ROUND_SECONDS = 0.5
 PACKETS_PER_ASK = 3  # SYN, and where it is answered ACK and RST
@@ -45,13 +49,16 @@ class Watchman:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         self._take_in()
-        self.vigil.end(MOST_AT_THE_END, self._meter.by_host)
+        self._at_the_end()
         while self.vigil.watching():
             await self._round(MOST_AT_THE_END)
-            await asyncio.sleep(ROUND_SECONDS / 10)
+            if self.vigil.watching():
+                await asyncio.sleep(ROUND_SECONDS / 10)
 
     def impact(self) -> tuple[Impact, ...]:
         """The hosts that stopped answering, as an event says it."""
+        from schemas.events.observations import Impact
+
         return tuple(Impact(address=one.address, port=one.port) for one in self.suspects)
 
     def due(self, most: int) -> list[Key]:
@@ -71,6 +78,10 @@ class Watchman:
             self._meter.hold(reason)
             raise Halted(reason)
 
+    def _at_the_end(self) -> None:
+        """Choose who is to answer once more."""
+        self.vigil.end(MOST_AT_THE_END, self._meter.by_host)
+
     async def _keep_watch(self) -> None:
         while True:
             await asyncio.sleep(ROUND_SECONDS)
@@ -82,10 +93,14 @@ class Watchman:
         """Watch what answered since, at its first port."""
         answered = self._ledger.states == PortState.ANSWERED
         now = asyncio.get_running_loop().time()
-        for row in np.flatnonzero(answered.any(axis=1)).tolist():
+        for row in self._rows_to_watch(answered).tolist():
             self.vigil.watch(self._ledger.addresses[row], self._ledger.ports[int(answered[row].argmax())], now)
         answers = self._ledger.answers_by_attempt
         self.vigil.expect(sum(answers[1:]) / max(1, sum(answers[:-1])))  # the model of `recall`, without a prior
+
+    def _rows_to_watch(self, answered: Flags) -> NDArray[np.intp]:
+        """The hosts to watch, given which ports answered. One that was dropped is watched again."""
+        return np.flatnonzero(answered.any(axis=1))
 
     async def _round(self, most: int) -> None:
         keys = self.vigil.due(asyncio.get_running_loop().time(), most, self._meter.by_host)

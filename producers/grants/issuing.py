@@ -15,7 +15,7 @@ from schemas.events.base import PortRange
 from schemas.events.grants import Grant, Intensity, Window
 from schemas.ids import Network, content_id
 from schemas.portset import parse_ports
-from schemas.scope import GrantBook, networks_of, standing
+from schemas.scope import GrantBook, barred_networks, granted_networks, standing
 from schemas.signing import TrustedSigner, cosign, distrust, flaw, sign, signed_bytes
 from schemas.wording import what_is_wrong
 
@@ -164,7 +164,7 @@ def _check(form: GrantForm, zones: tuple[str, ...], now: datetime) -> None:
     if not form.grant_id.isprintable() or " " in form.grant_id:
         raise BadInput(f"{form.grant_id!r} is no id for a grant.", "Use letters, digits and signs, without spaces.")
     try:
-        networks, exclusions = networks_of(form.networks), networks_of(form.exclusions)
+        networks, exclusions = granted_networks(form.networks), barred_networks(form.exclusions)
     except ValueError as error:
         raise BadInput(str(error), "A network has no bits set behind its prefix.") from None
     for one in exclusions:

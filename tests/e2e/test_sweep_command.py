@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from bench.sweep_own import PROGRAM, Home, read
 from bench.sweep_rig import Rig
 from infra.core.settings import Settings
 from processors.scan.scope.floors import Floors, save_floors
+from processors.scan.scope.orders import frozen_networks
 from schemas.events.grants import Grant
 from schemas.signing import signed_bytes
 
@@ -50,6 +54,7 @@ def test_it_finds_just_what_is_open_and_says_what_it_may_have_missed(rig: Rig, h
     assert sorted(found.places) == sorted(OPEN)
     told = found.summary
     assert (told["open"], told["closed"], told["silent"], told["not_probed"]) == (len(OPEN), 64 * 20 - len(OPEN), 0, 0)
+    assert told["asked"] == told["probed"] == 64 * 20
     assert 0.9 <= told["recall_low"] <= told["recall"] <= told["recall_high"] <= 1.0
     assert told["packets"] >= 64 * 20
 
@@ -94,29 +99,91 @@ def test_nothing_reaches_what_is_excluded_and_a_stray_packet_would_be_seen(rig: 
     assert len(control) == 1
 
 
-@pytest.mark.namespace
-def test_ctrl_c_ends_it_with_130_and_what_was_found_until_then(rig: Rig, home: Home) -> None:
-    command = [str(PROGRAM), "sweep", NETWORK, "-p", "80-99", "--grant", str(home.grant("slow")), "--rate", "50", "--json"]
+@contextmanager
+def running(rig: Rig, home: Home, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """A slow sweep that has begun to send; it is killed in the end if it did not end by itself."""
+    command = [str(PROGRAM), "sweep", NETWORK, "-p", "80-99", "--grant", str(home.grant("slow")), "--rate", "50", "--json", *more]
     rig.log()
-    with subprocess.Popen(rig.near(*command), env=home.environment(), stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(rig.near(*command), env=home.environment(), text=True, stdout=pipe, stderr=pipe) as process:
         deadline, packets = time.monotonic() + SECONDS, 0
         while packets < 20:
             log = rig.log()
             packets += log[-1][1] - log[0][1] if log else 0
             assert time.monotonic() < deadline, "it did not begin"
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.namespace
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_what_was_found_until_then(rig: Rig, home: Home, number: signal.Signals, code: int) -> None:
+    with running(rig, home) as process:
+        process.send_signal(number)
         output, _ = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == code
     told = read(output).summary
     assert told["stopped"] == "stopped"
     assert 0 < told["packets"] < 64 * 20
-    assert told["not_probed"] > 0
+    assert 0 < told["probed"] < told["asked"] == told["probed"] + told["not_probed"] == 64 * 20
+
+
+@pytest.mark.namespace
+def test_a_freeze_that_a_scanner_of_this_machine_hears_stops_it_within_two_seconds_and_no_second_one_runs_beside_it(
+    rig: Rig, home: Home
+) -> None:
+    with running(rig, home) as process:
+        second = sweep(rig, home, home.folder / "slow.json")
+        assert (second.status, "Another sweep" in second.errors) == (4, True)
+        save_floors(home.folder / "scanner-7" / "floors.json", Floors(frozen=frozen_networks(("::ffff:198.18.0.0/120",))))
+        began = time.monotonic()
+        rig.log()
+        output, errors = process.communicate(timeout=20)
+        log = rig.log()
+    assert max((at for (_, before), (at, count) in pairwise(log) if count > before), default=began) - began < 2.0
+    assert (process.returncode, "somebody froze" in errors) == (4, True)
+    assert read(output).summary["not_probed"] > 0
+    later = sweep(rig, home, home.folder / "slow.json")
+    assert (later.status, "froze" in later.errors) == (4, True)
+
+
+@pytest.mark.namespace
+def test_a_link_that_goes_down_ends_it_with_1_and_what_was_found_until_then(home: Home) -> None:
+    with Rig(sorted(OPEN), (NETWORK,)) as rig, running(rig, home) as process:
+        subprocess.run(rig.near("ip", "link", "set", "scanner", "down"), check=True)
+        output, errors = process.communicate(timeout=20)
+    assert (process.returncode, "this machine refuses" in errors) == (1, True), errors
+    told = read(output).summary
+    assert 0 < told["probed"] < told["asked"]
+
+
+@pytest.mark.long
+@pytest.mark.namespace
+def test_a_host_that_dies_of_it_halts_its_subnet_and_the_rest_is_probed(home: Home) -> None:
+    dies, lives = "198.18.0.7", "198.18.1.7"
+    rules = (
+        f"table inet t {{\n chain i {{\n type filter hook prerouting priority 0;\n ip daddr {dies} quota over 6000 bytes drop\n }}\n }}\n"
+    )
+    with Rig([("0.0.0.0", port) for port in range(81, 1280, 10)], (NETWORK, f"{lives}/32"), rules) as rig:
+        targets = ["198.18.0.7-9", lives]
+        grant = home.grant("gentle", rate=200, per_host=40)
+        ran, _ = rig.run([str(PROGRAM), "sweep", *targets, "-p", "80-1279", "--grant", str(grant), "--json"], 120, home.environment())
+    assert (ran.status, "suspected_impact" in ran.errors) == (4, True), ran.errors
+    told = read(ran.output).summary
+    assert list(told["halted_subnets"]) == ["198.18.0.0/24"]
+    assert dies in told["stopped"]
+    assert 0 < told["not_probed"] < 3 * 1200, "the other subnet was probed to the end"
+    assert (lives, 81) in read(ran.output).places
 
 
 def refused(home: Home, grant: Path, *targets: str, ports: str = "80", more: tuple[str, ...] = ()) -> tuple[int | None, str]:
-    """Exit code and words; none of these gets as far as a packet, so it runs where there is no rig."""
-    ran = run([str(PROGRAM), "sweep", *(targets or (NETWORK,)), "-p", ports, "--grant", str(grant), *more], SECONDS, home.environment())
+    """Exit code and words; none of these gets as far as a packet, and where one could, there is no link on which it might leave."""
+    nowhere = ["unshare", "--net"] if os.geteuid() == 0 else []
+    command = [str(PROGRAM), "sweep", *(targets or (NETWORK,)), "-p", ports, "--grant", str(grant), *more]
+    ran = run([*nowhere, *command], SECONDS, home.environment())
     assert ran.output == ""
     return ran.status, ran.errors
 
@@ -172,7 +239,7 @@ def test_what_makes_no_sense_is_exit_code_2(home: Home, targets: tuple[str, ...]
 
 
 def test_a_file_that_holds_no_grant_is_exit_code_2(home: Home, tmp_path: Path) -> None:
-    for content in ("{}", "[]", "no JSON"):
+    for content in ("{}", "[]", "no JSON", "[" * 200_000):
         path = tmp_path / "nothing.json"
         path.write_text(content)
         assert refused(home, path)[0] == 2

@@ -17,7 +17,9 @@ commands = st.builds(
     ),
     st.sampled_from(("*", "me", "other")),
     st.sampled_from(sorted(CommandKind)),
-    st.sampled_from(((), ("198.18.0.0/24",), ("198.18.1.0/24",), ("198.18.0.0/16",), ("0.0.0.0/0",), ("::/0",))),
+    st.sampled_from(
+        [(), ("198.18.0.0/24",), ("198.18.1.0/24",), ("198.18.0.0/16",), ("0.0.0.0/0",), ("::/0",), ("::ffff:198.18.0.0/120",), ("::/64",)]
+    ),
 )
 logs = st.lists(commands, max_size=12)
 

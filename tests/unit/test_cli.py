@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from infra.app.cli import COMMANDS, NOUNS, PACKAGE, build
+from infra.app.commands import grants, orders
 from infra.app.runfolder import take_lock, write_notes
+from infra.core.errors import BadInput
 from infra.core.settings import Settings
 from tests.brokers import free_ports
 from tests.shell import Shell, running_shell
@@ -152,3 +154,14 @@ def test_ctrl_c_is_exit_code_130_without_a_traceback(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             out, said = process.communicate(timeout=30)
     assert (process.returncode, out, said) == (130, "", "")
+
+
+def test_a_file_of_nothing_but_brackets_is_no_grant(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(BadInput, match="no file of that name holds one"):
+        grants._from_file(str(path))
+
+
+def test_a_freeze_of_ipv4_written_as_ipv6_is_ordered_as_ipv4() -> None:
+    assert orders._parsed(["::ffff:198.18.1.5/128", "2001:db8::/64"]) == {"198.18.1.5/32", "2001:db8::/64"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
+import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -147,3 +149,16 @@ def test_a_scanner_that_wants_two_signers_believes_no_other_grant_not_even_from_
     one.trust(load_signers(strict))
     one.learn([make_grant(2, grant_id="single"), make_grant(2, grant_id="double", revoked=True)])
     assert {name: known.grant.revision for name, known in one.book.known.items()} == {"single": 1, "double": 2}
+
+
+def test_a_revocation_counts_though_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = authority(scan_settings("127.0.0.1:1", tmp_path, "t."))
+    one.learn([make_grant()])
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        one.learn([make_grant(2, revoked=True)])
+    assert one.book.known["lab"].grant.revoked

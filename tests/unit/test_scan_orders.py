@@ -64,6 +64,16 @@ def test_nothing_but_a_thaw_of_it_lifts_a_freeze(order: tuple[str, CommandKind, 
     assert orders.freezes("198.18.5.0/24")
 
 
+@pytest.mark.parametrize("network", ["::ffff:198.18.4.9/128", "::ffff:198.18.0.0/111", "::ffff:0:0/96", "::/64"])
+def test_a_freeze_written_as_ipv6_holds_for_the_ipv4_addresses_that_it_means_until_it_is_thawed(network: str) -> None:
+    assert told(("*", CommandKind.FREEZE, (network,))).freezes("198.18.4.0/24")
+    assert told(("*", CommandKind.FREEZE, (network,)), ("*", CommandKind.THAW, (network,))).frozen == ()
+
+
+def test_a_freeze_of_all_ipv6_is_one_of_ipv6() -> None:
+    assert not told(("*", CommandKind.FREEZE, ("::/0",))).freezes("198.18.4.0/24")
+
+
 def test_a_thaw_lifts_the_freeze_that_it_names_or_every_one_and_leaves_a_drain_alone() -> None:
     one = told(*FREEZE_TWO, ("*", CommandKind.DRAIN, ()), ("*", CommandKind.THAW, ("198.18.4.0/24",)))
     assert (one.freezes("198.18.4.0/24"), one.freezes("198.18.5.0/24"), one.draining) == (False, True, True)
@@ -84,6 +94,16 @@ def test_floors_survive_and_a_damaged_file_is_refused(tmp_path: Path) -> None:
         json.dumps({"lab": "x"}),
         json.dumps({"revisions": {"lab": 1}, "grants": [{"grant_id": "lab"}]}),
         '{"revisions": {}, "frozen": 3}',
+        "",
+        "{}",
+        "null",
+        '{"lab": true}',
+        '{"lab": -1}',
+        '{"frozen": ["198.18.0.0/15"]}',
+        '{"revisions": {}, "frozen": [7]}',
+        '{"revisions": {}, "frozen": ["nonsense"]}',
+        '{"revisions": {}, "thawed": []}',
+        "[" * 200_000,
     ):
         path.write_text(text)
         with pytest.raises(MissingPrerequisite, match="revoked grant could come back"):

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
+import re
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from infra.core.errors import BadInput
+from infra.core.settings import Settings
+from infra.core.trust import load_signers
+from processors.scan.scope.mask import column_of, compile_mask
 from schemas.events.grants import Grant, Signature
 from schemas.scope import Ask, GrantBook
 from schemas.signing import TrustedSigner, cosign, distrust, sign
@@ -96,6 +103,22 @@ def test_what_is_no_second_signature(second: Signature, reason: str) -> None:
     assert distrust(cosign(grant(), "other", OTHER_KEY), signers, 2) is None
 
 
+def other_text(public: str) -> str:
+    """The same 32 bytes in another text: base64 leaves two bits of its last sign unused."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    return f"{public[:42]}{letters[letters.index(public[42]) | 1]}="
+
+
+def test_one_key_counts_once_however_its_base64_is_spelled(tmp_path: Path) -> None:
+    text = other_text(PUBLIC)
+    assert (text != PUBLIC, base64.b64decode(text)) == (True, base64.b64decode(PUBLIC))
+    again = TrustedSigner("tester-again", text, WIDE.networks)
+    assert "second signature" in (distrust(cosign(grant(), "tester-again", KEY), (WIDE, again), 2) or "believed")
+    (tmp_path / "signers.toml").write_text(f'[[signer]]\nname = "x"\npublic_key = "{text}"\nnetworks = ["198.18.0.0/15"]\n')
+    with pytest.raises(BadInput, match=re.escape(f"own form, which is {PUBLIC}")):
+        load_signers(Settings(data_dir=tmp_path))
+
+
 def test_the_second_signature_alone_is_none() -> None:
     forged = by_two().model_copy(update={"signature": "AAAA"})
     assert distrust(forged, (WIDE, NARROW), 2) == "the signature of 'tester' does not fit the grant"
@@ -106,3 +129,26 @@ def test_ipv4_in_ipv6_and_interface_ids_are_never_covered(address: str) -> None:
     book = GrantBook((WIDE,))
     assert book.learn(grant("c", ("::/0",), exclusions=())) is None
     assert "own form" in (book.refusal("default", "c", address, Ask("tcp", 80), NOW) or "")
+
+
+@pytest.mark.parametrize(
+    "exclusion", ["::ffff:198.18.0.1/128", "::ffff:198.18.0.0/111", "::ffff:0:0/96", "::fffe:0:0/95", "::/64", "::/1", "::ffff:c612:0/120"]
+)
+def test_an_exclusion_written_as_ipv6_holds_for_the_ipv4_addresses_that_it_means(exclusion: str) -> None:
+    book = GrantBook((WIDE,))
+    assert book.learn(grant(exclusions=(exclusion,))) is None
+    assert "excluded" in (refusal(book) or "")
+    mask = compile_mask(book, "default", "lab", NOW)
+    assert not mask.covers(column_of([int(ipaddress.IPv4Address("198.18.0.1"))], 4)).any()
+
+
+def test_what_excludes_ipv6_alone_leaves_ipv4_alone() -> None:
+    book = GrantBook((WIDE,))
+    assert book.learn(grant(exclusions=("::/0", "2001:db8::/32", "::fffe:0:0/96", "::ffff:198.18.9.0/120"))) is None
+    assert refusal(book) is None
+
+
+def test_a_grant_of_ipv4_in_ipv6s_clothes_is_refused_and_says_how_to_write_it_but_its_revocation_is_not() -> None:
+    book = GrantBook((WIDE,))
+    assert "write it as 198.18.4.0/24" in (book.learn(grant(networks=("::ffff:198.18.4.0/120",))) or "")
+    assert book.learn(grant(revision=2, networks=("::ffff:198.18.4.0/120",), revoked=True)) is None

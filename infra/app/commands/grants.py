@@ -210,7 +210,7 @@ def _from_file(name: str) -> Grant:
     try:
         document = json.loads(Path(name).read_text())
         return Grant.model_validate({key: value for key, value in document.items() if key != "standing"})
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         reason = what_is_wrong(error) if isinstance(error, ValidationError) else str(error)
         raise BadInput(
             f"There is no grant '{name}', and no file of that name holds one: {reason}.", "See 'driftline grant list'."

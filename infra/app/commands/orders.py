@@ -23,6 +23,7 @@ from processors.scan.scope.orders import EVERYTHING, Orders, key_of_order
 from producers.auditing import Actor, audit, local_actor, publish_audited
 from schemas.codec import UndecodableError
 from schemas.events.grants import Command, CommandKind
+from schemas.scope import barred
 
 log = structlog.get_logger()
 app = typer.Typer()
@@ -125,6 +126,6 @@ def _listed(networks: set[str]) -> str:
 
 def _parsed(networks: list[str] | None) -> set[str]:
     try:
-        return {str(ipaddress.ip_network(one)) for one in networks or ()}
+        return {str(each) for one in networks or () for each in barred(ipaddress.ip_network(one))}
     except ValueError as error:
         raise BadInput(f"{error}.", "Write networks as 198.18.0.0/24 or 2001:db8::/64.") from None

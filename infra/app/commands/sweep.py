@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -21,9 +22,9 @@ from infra.core.errors import BadInput, MissingPrerequisite, Refused
 from infra.core.settings import ScannerSettings, Settings, load_settings
 from infra.core.trust import load_signers
 from processors.scan.local_sweep import Part, common, joined, parts, size, spans_of, sweep_parts
-from processors.scan.scope.floors import load_floors
 from processors.scan.scope.local import LocalGate
 from processors.scan.scope.mask import compile_mask
+from processors.scan.scope.remembered import Remembered, overtaken, teach
 from schemas.events.base import PortRange
 from schemas.events.grants import Grant
 from schemas.events.targets import Cause, WorkUnit
@@ -45,33 +46,39 @@ def sweep(
     rate: int = typer.Option(None, "--rate", min=1, help="Most packets a second in all; default: what the grant allows."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON lines: one a host with an open port, then one of the whole."),
 ) -> None:
-    """Find open TCP ports within a signed grant, without a broker. Exit code 4 if the grant does not cover what is asked for."""
+    """Find open TCP ports within a signed grant, without a broker.
+
+    Exit code 4 if the grant does not cover what is asked for, or if a halt left some of it unprobed: then what was found is printed.
+    """
     settings = load_settings()
-    book, entry, frozen = read_grant(grant, settings)
+    book, entry, memory = read_grant(grant, settings)
     zone = zone_of(entry, settings)
     wanted, excluded = covered(targets, ports, book, entry, zone)
-    if common(wanted, map(_whole, frozen)):
-        raise Refused("Somebody froze a part of these networks.", "See 'driftline freeze --show'.")
+    if (by := frozen_by(memory, wanted)) is not None:
+        raise Refused(f"Somebody froze a part of these networks, says {by}.", "See 'driftline freeze --show'.")
     most = entry.grant.intensity.packets_per_second
     if rate is not None and rate > most:
         raise Refused(f"The grant allows {most} packets a second, not {rate}.", f"Ask for at most --rate {most}.")
-    gate = LocalGate(book, entry.grant.grant_id, zone, rate or most)
+    lock = memory.alone(entry.grant.grant_id)
+    gate = LocalGate(book, entry.grant.grant_id, zone, rate or most, per_host=host_limit(settings.scanner))
+    gate.news = partial(news, memory, book, entry.grant, wanted)
     # The scanner's own ceiling is for a scanner that nobody watches; here the grant and the person say how fast.
     scanner = settings.scanner.model_copy(update={"packets_per_second": rate or most})
     unit = unit_of(entry, zone, wanted)
-    told = Told(as_json, excluded)
+    numbers = expand(parse_ports(ports))
+    told = Told(as_json, excluded, size(wanted) * len(numbers))
     gc.freeze()
     gc.enable()
-    numbers = expand(parse_ports(ports))
-    asyncio.run(_run(parts(wanted, numbers), size(wanted) * len(numbers), gate, unit, scanner, told))
+    with lock:
+        asyncio.run(_run(parts(wanted, numbers), gate, unit, scanner, told))
     told.end(gate)
 
 
-def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, tuple[Network, ...]]:
-    """The grant in a file, the book that believes it, and what is frozen.
+def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, Remembered]:
+    """The grant in a file, the book that believes it, and what else this machine knows.
 
-    What this machine's scanner ever heard counts as well: a grant that was revoked since is no grant, other grants' exclusions hold,
-    and what it knows as frozen is. Raises BadInput for a file that holds no grant, Refused for one that is not believed here.
+    What its scanners ever heard counts as well, and what its sweeps were shown: a grant that was revoked since is no grant, other grants'
+    exclusions hold, and what is frozen is. Raises BadInput for a file that holds no grant, Refused for one that is not believed here.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -79,16 +86,43 @@ def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, t
         grant = Grant.model_validate(document)
     except OSError as error:
         raise BadInput(f"The grant {path} can't be read: {error.strerror}.") from None
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise BadInput(f"{path} holds no grant.", "Write one with 'driftline grant show ID --json > FILE'.") from None
-    floors = load_floors(settings.data_dir / f"scanner-{settings.slot}" / "floors.json")
-    book = GrantBook(load_signers(settings), dict(floors.revisions), required=settings.scope.signers_required)
-    for known in floors.grants.values():
-        book.learn(known)
+    memory = Remembered(settings.data_dir)
+    floors = memory.read()
+    book = GrantBook(load_signers(settings), required=settings.scope.signers_required)
+    teach(book, floors)
     problem = book.learn(grant)
     if problem is not None:
         raise Refused(f"The grant in {path} is not believed here: {problem}.", "See the signers that this machine trusts.")
-    return book, book.known[grant.grant_id], floors.frozen
+    entry = book.known[grant.grant_id]
+    if floors.grants.get(grant.grant_id) != entry.grant:
+        memory.keep(entry.grant, datetime.now(UTC))
+    return book, entry, memory
+
+
+def frozen_by(memory: Remembered, wanted: list[Span]) -> Path | None:
+    """The file by which a part of these addresses is frozen, or None."""
+    return next((path for path, frozen in memory.frozen.items() if common(wanted, map(_whole, frozen))), None)
+
+
+def news(memory: Remembered, book: GrantBook, grant: Grant, wanted: list[Span]) -> str | None:
+    """Why a sweep must stop by what this machine has heard since it was asked last, or None. The book learns what is new."""
+    try:
+        if not memory.changed():
+            return None
+        teach(book, memory.read())
+    except MissingPrerequisite as error:
+        return error.message
+    if (by := frozen_by(memory, wanted)) is not None:
+        return f"somebody froze a part of these networks, says {by}"
+    return overtaken(book, grant)
+
+
+def host_limit(settings: ScannerSettings) -> int | None:
+    """Most packets a second to one host by the settings, below what the grant allows: only if somebody set them."""
+    chosen = "per_host_per_second" in settings.model_fields_set or settings.profile == "fragile"
+    return settings.host_limit if chosen else None
 
 
 def zone_of(entry: KnownGrant, settings: Settings) -> str:
@@ -165,9 +199,10 @@ def unit_of(entry: KnownGrant, zone: str, wanted: list[Span]) -> WorkUnit:
     )
 
 
-async def _run(wanted: Iterable[Part], probes: int, gate: LocalGate, unit: WorkUnit, settings: ScannerSettings, told: Told) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _stop, gate)
-    shown = asyncio.create_task(_show(gate, probes)) if sys.stderr.isatty() else None
+async def _run(wanted: Iterable[Part], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings, told: Told) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, _stop, gate, told, number)
+    shown = asyncio.create_task(_show(gate, told.asked)) if sys.stderr.isatty() else None
     try:
         async for ledger in sweep_parts(wanted, gate, unit, settings):
             told.add(ledger)
@@ -190,5 +225,5 @@ async def _show(gate: LocalGate, probes: int) -> None:
             await asyncio.sleep(SHOW_SECONDS)
 
 
-def _stop(gate: LocalGate) -> None:
-    gate.stopping = True
+def _stop(gate: LocalGate, told: Told, number: int) -> None:
+    gate.stopping, told.signal = True, number

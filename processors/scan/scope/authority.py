@@ -20,6 +20,7 @@ from infra.core.trust import load_signers, signers_stamp
 from infra.kafka.client import consumer_config, prefixed, value_of
 from processors.scan.scope.floors import Floors, load_floors, save_floors
 from processors.scan.scope.orders import Orders
+from processors.scan.scope.remembered import sweeps_floors, together
 from schemas.codec import Codec, UndecodableError
 from schemas.events.grants import Command, Grant
 from schemas.scope import GrantBook
@@ -53,6 +54,8 @@ class Authority:
         self._path = settings.data_dir / f"scanner-{settings.slot}" / "floors.json"
         self._stamp = signers_stamp(settings)
         saved = load_floors(self._path)
+        shown = load_floors(sweeps_floors(settings.data_dir))  # a grant that came as a file: its revocation must hold here too
+        saved = replace(together((saved, shown)), frozen=saved.frozen)
         self._believed = dict(saved.grants)  # by id, the last that was ever believed, whoever is trusted now
         self.book = GrantBook(load_signers(settings), dict(saved.revisions), required=settings.scope.signers_required)
         self.book = taught(self.book, self._believed.values())
@@ -95,13 +98,18 @@ class Authority:
             raise DriftlineError(f"The scanner lost sight of its grants ({self.failure}).", "It starts again by itself.") from self.failure
 
     def learn(self, grants: list[Grant]) -> None:
-        """Take in grants. What was believed is on the disk before it counts. Raises OSError if the disk does not take it."""
+        """Take in grants. What was believed is on the disk before it counts. Raises OSError if the disk does not take it.
+
+        It counts then too: a revocation must not wait for room on a disk, and who follows `grants` ends by this error.
+        """
         old = self.book
         book = taught(old, grants)
         believed = self._believed | {name: one.grant for name, one in book.known.items()}
-        if book.floors != old.floors or believed != self._believed:
-            save_floors(self._path, Floors(book.floors, believed, self.orders.frozen))
-        self.book, self._believed = book, believed
+        try:
+            if book.floors != old.floors or believed != self._believed:
+                save_floors(self._path, Floors(book.floors, believed, self.orders.frozen))
+        finally:
+            self.book, self._believed = book, believed
 
     def obey(self, orders: Orders) -> None:
         """Follow these orders from now on. What is frozen stays so over a restart, whatever becomes of the topic. Raises OSError."""

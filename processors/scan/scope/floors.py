@@ -5,6 +5,7 @@ The highest revisions keep a revoked grant from coming back; the grants themselv
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Mapping
@@ -29,24 +30,33 @@ class Floors:
 def load_floors(path: Path) -> Floors:
     """What was saved; nothing if there is no file yet. Raises MissingPrerequisite for a damaged one."""
     try:
-        saved = json.loads(path.read_text())
-        if not isinstance(saved, dict):
-            raise ValueError("not a table of revisions")
-        # Older files are the table of revisions itself, whose values are numbers.
-        whole = isinstance(saved.get("revisions"), dict)
-        revisions, grants = (saved["revisions"], saved.get("grants", [])) if whole else (saved, [])
-        frozen = saved.get("frozen", []) if whole else []
-        if not all(isinstance(one, int) for one in revisions.values()) or not isinstance(grants, list) or not isinstance(frozen, list):
-            raise ValueError("not a table of revisions")
-        believed = {one.grant_id: one for one in map(Grant.model_validate, grants)}
-        return Floors(revisions, believed, frozen_networks(tuple(frozen)) if frozen else ())
+        return _read(json.loads(path.read_text()))
     except FileNotFoundError:
         return Floors()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MissingPrerequisite(
             f"The highest grant revisions in {path} can't be read ({error}); without them a revoked grant could come back.",
-            "Restore the file, or revoke again what must stay revoked and then delete it.",
+            "Restore the file, or revoke and freeze again what must stay so and then delete it.",
         ) from None
+
+
+def _read(saved: object) -> Floors:
+    """Raises ValueError for what none of our versions wrote."""
+    if not isinstance(saved, dict) or not saved:
+        raise ValueError("not a table of revisions")
+    # Older files are the table of revisions itself, whose values are numbers; a little younger ones lack what is frozen.
+    whole = saved if isinstance(saved.get("revisions"), dict) else {"revisions": saved}
+    revisions, grants, frozen = whole["revisions"], whole.get("grants", []), whole.get("frozen", [])
+    if not all(type(one) is int and one >= 0 for one in revisions.values()):
+        raise ValueError("not a table of revisions")
+    if whole.keys() - {"revisions", "grants", "frozen"} or not isinstance(grants, list) or not isinstance(frozen, list):
+        raise ValueError("something else beside revisions, grants and what is frozen")
+    if not all(isinstance(one, str) for one in frozen):
+        raise ValueError("what is frozen is no network")
+    for one in frozen:
+        ipaddress.ip_network(one, strict=False)
+    believed = {one.grant_id: one for one in map(Grant.model_validate, grants)}
+    return Floors(revisions, believed, frozen_networks(tuple(frozen)) if frozen else ())
 
 
 def save_floors(path: Path, floors: Floors) -> None:

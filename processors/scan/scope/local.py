@@ -1,11 +1,13 @@
 """The gate of a sweep that runs by itself: one grant, one budget, no broker. What it lets out is judged by the same mask as any unit's.
 
-Nobody can revoke here but the person at the keyboard: it halts when the grant expires or its window closes, and when it is told to stop.
+It halts when the grant expires or its window closes, when the person at the keyboard stops it, when what this machine's scanners keep on
+their disks says so (`remembered.py`), and a subnet of it when a host there stops answering. What halted it once halts it for good.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,26 +16,44 @@ from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.scope.mask import Addresses, Ports, ScopeMask, compile_mask
 from processors.scan.scope.pacing import Bucket, bucket, filled, spend, wait
 from schemas.events.targets import WorkUnit
-from schemas.scope import Ask, GrantBook, standing
+from schemas.ids import Network
+from schemas.scope import Ask, GrantBook, contains, standing
 
 STOPPED = "stopped"
 SLICE_SECONDS = 0.25  # longest sleep between two looks at the halts
+NEWS_SECONDS = 0.5  # between two looks at what the machine has heard
+MOST_SUBNETS = 4
+"""So many are halted one by one. When hosts fall silent in more, the way to them all may have broken."""
 
 
 def _present() -> datetime:
     return datetime.now(UTC)
 
 
-class LocalGate:
-    """The gate of one grant of a book, at no more than `rate` packets a second in all. `stopping` is set to halt it."""
+def _no_news() -> str | None:
+    return None
 
-    def __init__(self, book: GrantBook, grant_id: str, zone: str, rate: int, now: Callable[[], datetime] = _present) -> None:
+
+class LocalGate:
+    """The gate of one grant of a book, at no more than `rate` packets a second in all, and `per_host` to one host.
+
+    `stopping` is set to halt it. `news` is asked twice a second why it must halt by what the machine has heard. `halted` are the subnets
+    in which a host stopped answering, and why; `failure` is what this machine refused to do.
+    """
+
+    def __init__(
+        self, book: GrantBook, grant_id: str, zone: str, rate: int, now: Callable[[], datetime] = _present, per_host: int | None = None
+    ) -> None:
         self.stopping = False
         self.packets = 0
+        self.news: Callable[[], str | None] = _no_news
+        self.failure: OSError | None = None
+        self.halted: dict[Network, str] = {}
+        self._news_at = 0.0
         self._held: str | None = None
         self._book, self._entry, self._zone, self._now = book, book.known[grant_id], zone, now
         intensity = self._entry.grant.intensity
-        self._per_host = min(intensity.per_host_per_second, rate)
+        self._per_host = min(intensity.per_host_per_second, rate, per_host or rate)
         self._bucket = bucket(min(rate, intensity.packets_per_second), time.monotonic())
         self._hosts: dict[str, Bucket] = {}
         self._queue = asyncio.Lock()
@@ -41,7 +61,9 @@ class LocalGate:
 
     def halt(self) -> str | None:
         """Why nothing may leave now, or None."""
-        return STOPPED if self.stopping else self._held or standing(self._entry, self._zone, self._now())
+        if self._held is None:
+            self._held = self._heard() or standing(self._entry, self._zone, self._now())
+        return STOPPED if self.stopping else self._held
 
     def check_unit(self) -> None:
         """Raises Halted if nothing may leave now."""
@@ -94,14 +116,26 @@ class LocalGate:
 
     def hold(self, unit: WorkUnit, reason: str) -> None:
         """Let nothing more out at all: this sweep is over."""
-        self._held = reason
+        self._held = self._held or reason
+
+    def hold_subnet(self, unit: WorkUnit, subnet: Network, reason: str) -> None:
+        """Let nothing more out to this subnet; and nothing at all once there are too many."""
+        self.halted.setdefault(subnet, reason)
+        self._mask = None
+        if len(self.halted) > MOST_SUBNETS:
+            self.hold(unit, f"{reason}, and hosts in {MOST_SUBNETS} other subnets did")
+
+    def fail(self, unit: WorkUnit, error: OSError) -> None:
+        """Let nothing more out: this machine can't send any more."""
+        self.failure = self.failure or error
+        self.hold(unit, f"this machine refuses: {error.strerror or error}")
 
     def mask(self, unit: WorkUnit) -> ScopeMask:
         """Which packets are covered now; made anew whenever the valid grants of the zone are others."""
         now = self._now()
         version = tuple((one.grant.grant_id, one.grant.revision) for one in self._book.of_zone(self._zone, now))
         if self._mask is None or self._mask[0] != version:
-            self._mask = version, compile_mask(self._book, self._zone, self._entry.grant.grant_id, now)
+            self._mask = version, compile_mask(self._book, self._zone, self._entry.grant.grant_id, now, self.halted)
         return self._mask[1]
 
     def refusal(self, unit: WorkUnit, address: str, ask: Ask) -> str:
@@ -112,7 +146,17 @@ class LocalGate:
         """Packets a second that a host may get."""
         return float(self._per_host)
 
+    def _heard(self) -> str | None:
+        now = time.monotonic()
+        if now < self._news_at:
+            return None
+        self._news_at = now + NEWS_SECONDS
+        return self.news()
+
     def _problem(self, address: str, ask: Ask) -> str | None:
+        for subnet, reason in self.halted.items():
+            if contains((subnet,), ipaddress.ip_address(address)):
+                return reason
         return self._book.refusal(self._zone, self._entry.grant.grant_id, address, ask, self._now())
 
     def _take(self, packets: int) -> None:

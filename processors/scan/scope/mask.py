@@ -6,7 +6,6 @@ changed, and says nothing about the time: whether the grant stands at all is ask
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ from numpy.typing import NDArray
 
 from schemas.events.base import PortRange
 from schemas.ids import Network
-from schemas.scope import GrantBook, KnownGrant
+from schemas.scope import MAPPED, GrantBook, KnownGrant
 
 Flags = NDArray[np.bool_]
 Ports = NDArray[np.uint16]
 Addresses = NDArray[Any]
 """IPv4 as numbers, IPv6 as 16 bytes in network order: both sort as the addresses do."""
-MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 def column_of(numbers: Iterable[int], version: int) -> Addresses:
@@ -73,10 +71,13 @@ class ScopeMask:
         return inside
 
 
-def compile_mask(book: GrantBook, zone: str, grant_id: str, now: datetime) -> ScopeMask:
-    """The mask of a grant in a zone, less what any valid grant of the zone excludes. It allows nothing where the grant is not known."""
+def compile_mask(book: GrantBook, zone: str, grant_id: str, now: datetime, halted: Iterable[Network] = ()) -> ScopeMask:
+    """The mask of a grant in a zone, less what any valid grant of the zone excludes, and what is halted.
+
+    It allows nothing where the grant is not known.
+    """
     entry = book.known.get(grant_id)
-    exclusions = [one for known in book.of_zone(zone, now) for one in known.exclusions]
+    exclusions = [*(one for known in book.of_zone(zone, now) for one in known.exclusions), *halted]
     bounds = {version: _allowed(entry, exclusions, version) for version in (4, 6)}
     return ScopeMask(
         first={version: column_of((low for low, _ in spans), version) for version, spans in bounds.items()},

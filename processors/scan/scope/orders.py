@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from schemas.events.grants import Command, CommandKind
 from schemas.ids import Network
+from schemas.scope import barred
 
 EVERYTHING: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
@@ -51,7 +52,7 @@ def key_of_order(command: Command) -> str:
 def frozen_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
     """The networks that a freeze names; all there are if it names none or one that can't be read."""
     try:
-        return tuple(ipaddress.ip_network(one, strict=False) for one in texts) or EVERYTHING
+        return tuple(dict.fromkeys(each for one in texts for each in barred(ipaddress.ip_network(one, strict=False)))) or EVERYTHING
     except ValueError:
         return EVERYTHING
 
@@ -61,7 +62,7 @@ def still_frozen(frozen: tuple[Network, ...], texts: tuple[str, ...]) -> tuple[N
     if not texts:
         return ()
     try:
-        thawed = {ipaddress.ip_network(one, strict=False) for one in texts}
+        thawed = {each for one in texts for each in barred(ipaddress.ip_network(one, strict=False))}
     except ValueError:
         return frozen
     return tuple(one for one in frozen if one not in thawed)
