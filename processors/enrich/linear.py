@@ -37,6 +37,11 @@ class Pattern:
             raise PatternError(told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)) from None
         self.names: Mapping[str, int] = {name.decode(): number for name, number in self._regexp.groupindex.items()}
 
+    @property
+    def instructions(self) -> int:
+        """How large RE2's program is; `a{1000}` has a thousand."""
+        return int(self._regexp.programsize)
+
     def search(self, text: bytes) -> dict[str, str] | None:
         """The groups of the first match in the first `MOST_BYTES`, by number and name, '' for one that took no part; None for no match."""
         found = self._regexp.search(text[:MOST_BYTES])
