@@ -14,6 +14,7 @@ import re2
 MOST_BYTES = 2048  # of a text that is looked at; whoever states a product does so early
 MOST_PATTERN = 4096  # bytes of a pattern
 ANCHORED = re.compile(rb"(?:\(\?i\))?\^")  # holds at the beginning only, or for the most part (`^a|b`); with (?m) at every line
+BATCH = 500  # patterns of a filter at first; to find that it has too many takes long
 SET_MEMORY = 64 << 20  # bytes; RE2 takes them as it needs them. With too few it would say that nothing matches
 
 
@@ -52,7 +53,7 @@ class Pattern:
 
 
 class PatternSet:
-    """Many patterns, asked at once: which of them are in a text? About one pass, however many there are.
+    """Many patterns, asked at once: which of them are in a text? About one pass, however many. Raises PatternError for a huge one.
 
     One automaton of all would be fastest on a kind text, but a hostile one can cost it 80 ms: it has a state for each combination of
     patterns that have begun to match. So only those that hold at the text's beginning share one. Of the others, RE2 first looks for the
@@ -68,7 +69,7 @@ class PatternSet:
             self._anchored.Add(patterns[place].source)
         self._anchored.Compile()
         others = [(place, one) for place, one in enumerate(patterns) if not ANCHORED.match(one.source)]
-        self._filters = list(_filters(others))
+        self._filters = [made for batch in range(0, len(others), BATCH) for made in _filters(others[batch : batch + BATCH])]
 
     def matching(self, text: bytes) -> list[int]:
         """Places of the patterns that are in the first `MOST_BYTES`, ascending."""
@@ -81,20 +82,19 @@ class PatternSet:
 
 
 def _filters(patterns: Sequence[tuple[int, Pattern]]) -> Iterator[tuple[list[int], re2.Filter]]:
-    """Filters over all patterns with the patterns' places, as few as RE2's memory allows (it has 8 MiB for the words of one).
+    """Filters over these patterns with the patterns' places, as few as RE2's memory allows (it has 8 MiB for the words of one).
 
     They work in UTF-8, where U+0000 to U+00FF stand for bytes, because the binding can't have other words (`Filter.Compile` fails).
     """
     made = re2.Filter()
-    for _, one in patterns:
-        made.Add(one.source.decode("latin-1"), _options(encoding=re2.Options.Encoding.UTF8))
     try:
-        if patterns:
-            made.Compile()
-            yield [place for place, _ in patterns], made
+        for _, one in patterns:
+            made.Add(one.source.decode("latin-1"), _options(encoding=re2.Options.Encoding.UTF8))
+        made.Compile()
+        yield [place for place, _ in patterns], made
     except re2.error:
         if len(patterns) == 1:
-            raise PatternError("it needs too many words") from None
+            raise PatternError("it is too large to be asked with others") from None
         half = len(patterns) // 2
         yield from _filters(patterns[:half])
         yield from _filters(patterns[half:])

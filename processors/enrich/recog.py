@@ -23,7 +23,7 @@ from defusedxml.ElementTree import fromstring
 from infra.core.errors import BadInput
 from processors.enrich.cpe import PLACE, from_uri, quoted
 from processors.enrich.linear import MOST_BYTES as MOST_TEXT
-from processors.enrich.linear import Pattern, PatternError
+from processors.enrich.linear import Pattern, PatternError, PatternSet
 from processors.enrich.table import Rule, Table, built_in_table
 
 MOST_BYTES = 16 << 20  # of one file; the bounds here are many times what theirs have
@@ -148,11 +148,13 @@ def read_fingerprint(element: Element, name: str, key: str, folder: Path) -> Fin
     service, field = KEYS[key]
     about = next((part for part in PARTS if f"{part}.product" in params or f"{part}.vendor" in params), PARTS[0])
     uri = params.get(f"{about}.cpe23", (0, ""))[1]
+    pattern = Pattern(translated(element.get("pattern", ""), element.get("flags", "")))
+    PatternSet([pattern])  # raises PatternError for one that could not be asked with the others later
     rule = Rule(
         name,
         service,
         field,
-        Pattern(translated(element.get("pattern", ""), element.get("flags", ""))),
+        pattern,
         vendor=_template(params, f"{about}.vendor", made),
         product=_template(params, f"{about}.product", made),
         version=_template(params, f"{about}.version", made),

@@ -178,6 +178,8 @@ def test_patterns_that_take_too_much_are_refused(tmp_path: Path, monkeypatch: py
         load_recog(tmp_path)
     path.write_text(database(*[fingerprint({"service.product": "a"}, "x" * 5000)] * 3))
     assert len(load_recog(tmp_path).refused) == 3
+    path.write_text(database(fingerprint({"service.product": "a"}, r"[^a]{1000}" * 170)))
+    assert "too large to be asked with others" in load_recog(tmp_path).refused[0]
     monkeypatch.setattr(recog, "MOST_SECONDS", 0)
     with pytest.raises(BadInput, match="larger patterns"):
         load_recog(tmp_path)
