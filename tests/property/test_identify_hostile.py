@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import re
+import statistics
+import string
 import time
 from collections.abc import Callable
 
@@ -11,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.identify import first_times, strung
 from processors.enrich.identifying import built_in_identifier
-from processors.enrich.linear import Pattern, PatternError, PatternSet
+from processors.enrich.linear import MOST_PATTERN, Pattern, PatternError, PatternSet
 from processors.enrich.table import Rule, built_in_table
 from processors.enrich.texts import texts_in, title_in
 
@@ -62,6 +65,38 @@ def test_all_at_once_finds_what_one_by_one_finds(rule: Rule, noise: str, cut: in
     assert PatternSet([one.pattern for one in alike]).matching(text) == expected
 
 
+def test_a_banner_of_the_rules_own_words_takes_no_time_the_first_time_either() -> None:
+    took = first_times(strung(300), rounds=3)
+    assert max(took) < 1000 * MOST_SECONDS
+    assert statistics.fmean(took) < 1.0, "a milliseconds' mean leaves a slow machine five times the time that it took here"
+
+
+@given(st.lists(st.text(alphabet="ab1 \xff\0\xe4K", min_size=1, max_size=4), max_size=8), st.booleans(), st.binary(max_size=200))
+def test_a_set_of_anchored_and_other_patterns_misses_nothing(words: list[str], anchored: bool, text: bytes) -> None:
+    sources = [f"(?i){'^' if anchored == bool(number % 2) else ''}{re.escape(word)}" for number, word in enumerate(words)]
+    patterns = [Pattern(source) for source in sources]
+    texts = (
+        text,
+        *(text[:9] + one.encode() + text[9:] for one in words),
+        *(one.swapcase().encode("latin-1", "replace") + text for one in words),
+    )
+    for one in texts:
+        assert PatternSet(patterns).matching(one) == [place for place, pattern in enumerate(patterns) if pattern.search(one) is not None]
+
+
+def test_more_patterns_than_one_filter_can_hold_are_all_asked() -> None:
+    letters = string.ascii_lowercase
+    words = ["".join(letters[(number * step + step) % 26] for step in range(1, 35)) + f"{number:05}" for number in range(4000)]
+    many = PatternSet([Pattern(f"(?m)^{word}") for word in words])
+    for number in (0, 1999, 2000, 3999):
+        assert many.matching(f"x\n{words[number]} y".encode()) == [number]
+
+
+def test_a_title_of_entities_takes_no_time() -> None:
+    raw = b"HTTP/1.1 200 OK\r\n\r\n<title>" + b"&amp" * 16_000 + b"</title>"
+    assert seconds(lambda: texts_in(raw)) < MOST_SECONDS / 10
+
+
 @given(st.binary(max_size=500), st.sampled_from(["", "http", "ssh", "sip"]))
 def test_any_bytes_are_answered(raw: bytes, service: str) -> None:
     identifier = built_in_identifier()
@@ -85,6 +120,6 @@ def test_a_body_of_titles_takes_no_time() -> None:
 
 
 def test_what_a_linear_engine_can_not_do_is_refused() -> None:
-    for source in (r"(?=a)b", r"(a)\1", "a(?<!b)", "("):
+    for source in (r"(?=a)b", r"(a)\1", "a(?<!b)", "(", "a" * (MOST_PATTERN + 1)):
         with pytest.raises(PatternError):
             Pattern(source)

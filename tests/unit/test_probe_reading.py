@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import unicodedata
 from datetime import timedelta
 from pathlib import Path
@@ -48,6 +49,18 @@ def test_greetings(data: bytes, service: str, product: str, version: str, extra:
 def test_the_salt_of_a_greeting_is_not_in_the_banner() -> None:
     one, other = (read_greeting(b"J\x00\x00\x00\x0a8.0.36\x00\x08\x00\x00\x00" + salt) for salt in (b"abcdefgh", b"12345678"))
     assert one == other
+
+
+@pytest.mark.parametrize(
+    "data", [b"abc\0\n" + b"1." * 2045, b"220-" + b"E" * 60_000, b"SSH-2-OpenSSH_" + b"1" * 60_000, b"* OK" + b"Dove" * 15_000]
+)
+def test_no_greeting_takes_long(data: bytes) -> None:
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        read_greeting(data)
+        took.append(time.process_time() - began)
+    assert min(took) < 0.005
 
 
 @given(st.binary(max_size=2000))

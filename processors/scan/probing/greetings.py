@@ -6,6 +6,9 @@ import re
 
 from processors.scan.probing.evidence import Evidence, clean
 
+MOST_BYTES = 4096  # of a greeting that are looked at
+
+# Possessive (`++`) where what follows could be taken by the repetition too: otherwise a long number would take the square of its length.
 # (service, pattern over the first bytes with the groups product, version, extra where it states them, product if it is implied)
 GREETINGS: tuple[tuple[str, re.Pattern[bytes], str], ...] = (
     ("ssh", re.compile(rb"SSH-[\d.]+-(?P<product>OpenSSH)_(?P<version>[\w.]+)(?: (?P<extra>[^\r\n]+))?"), ""),
@@ -24,8 +27,8 @@ GREETINGS: tuple[tuple[str, re.Pattern[bytes], str], ...] = (
     ("imap", re.compile(rb"\* OK[^\r\n]*?(?P<product>Dovecot)"), ""),
     ("imap", re.compile(rb"\* OK[^\r\n]*IMAP", re.IGNORECASE), ""),
     ("vnc", re.compile(rb"RFB (?P<extra>\d{3}\.\d{3})\n"), ""),  # RFC 6143, 7.1.1
-    ("mysql", re.compile(rb"...\x00\x0a(?:5\.5\.5-)?(?P<version>[\d.]+)-(?P<product>MariaDB)", re.DOTALL), ""),
-    ("mysql", re.compile(rb"...\x00\x0a(?P<version>[\d.]+)[^\x00]*\x00", re.DOTALL), "MySQL"),
+    ("mysql", re.compile(rb"...\x00\x0a(?:5\.5\.5-)?(?P<version>[\d.]++)-(?P<product>MariaDB)", re.DOTALL), ""),
+    ("mysql", re.compile(rb"...\x00\x0a(?P<version>[\d.]++)[^\x00]*+\x00", re.DOTALL), "MySQL"),
     ("telnet", re.compile(rb"\xff[\xfb-\xfe]"), ""),  # RFC 854: negotiation
     ("http", re.compile(rb"HTTP/1\.[01] \d{3}"), ""),
     ("redis", re.compile(rb"-(?:NOAUTH |DENIED Redis |ERR wrong number of arguments for 'get')"), "Redis"),
@@ -34,6 +37,7 @@ GREETINGS: tuple[tuple[str, re.Pattern[bytes], str], ...] = (
 
 def read_greeting(data: bytes) -> Evidence:
     """What the first bytes of a server say. The banner is a line; of a binary greeting, which may hold a nonce, what was understood."""
+    data = data[:MOST_BYTES]
     for service, pattern, implied in GREETINGS:
         found = pattern.match(data)
         if found:
@@ -46,4 +50,4 @@ def read_greeting(data: bytes) -> Evidence:
 
 def first_line(data: bytes) -> str:
     """The first line that is not blank, cleaned."""
-    return next((line for line in map(clean, data[:4096].splitlines()) if line), "")
+    return next((line for line in map(clean, data[:MOST_BYTES].splitlines()) if line), "")
