@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from consumers.archive.role import LANES
-from consumers.reconcile.ledger import TABLES
 from consumers.assess import role as assess
 from consumers.notify import role as notify
+from consumers.reconcile.ledger import TABLES
 from infra.app.logins import login_environment, rights_of
 from infra.app.roles import MODULES
 from infra.core.errors import BadInput
