@@ -68,7 +68,9 @@ class GrantBook:
         if current and _same_but_for_cosignatures(grant, current.grant) and len(grant.cosignatures) <= len(current.grant.cosignatures):
             return None
         if grant.revision < self.floors.get(grant.grant_id, 0) or (current and not _newer(grant, current.grant)):
-            return f"revision {grant.revision} is not newer than the one that is known"
+            known = max(self.floors.get(grant.grant_id, 0), current.grant.revision if current else 0)
+            fate = ", which revokes it" if current and current.grant.revoked else ""
+            return f"revision {grant.revision} is not newer than the one that is known: {known}{fate}"
         reason = distrust(grant, self.signers, self.required) or self._foreign(grant, current)
         if reason:
             return reason

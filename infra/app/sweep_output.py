@@ -88,10 +88,10 @@ class Told:
             "excluded_addresses": self.excluded,
             "packets": gate.packets,
             "seconds": round(seconds, 3),
-            "recall": round(recall.recall, 6),
-            "recall_low": round(recall.low, 6),
-            "recall_high": round(recall.high, 6),
-            "loss": round(recall.loss, 6),
+            "recall": round(recall.recall, 6) if recall.samples else None,
+            "recall_low": round(recall.low, 6) if recall.samples else None,
+            "recall_high": round(recall.high, 6) if recall.samples else None,
+            "loss": round(recall.loss, 6) if recall.samples else None,
             "quarantined": self.quarantined,
             "halted_subnets": halted,
             "stopped": stopped,
@@ -99,11 +99,14 @@ class Told:
         if self.as_json:
             sys.stdout.write(json.dumps({"summary": summary}) + "\n")
         else:
+            found = f"estimated recall {100 * recall.recall:.2f} % ({100 * recall.low:.2f} to {100 * recall.high:.2f} %)"
             sys.stdout.write(
-                f"{self.counts['open']} open ports on {self.hosts} hosts; {gate.packets} packets in {seconds:.2f} s; "
-                f"estimated recall {100 * recall.recall:.2f} % ({100 * recall.low:.2f} to {100 * recall.high:.2f} %)"
-                f"{'' if probed == self.asked else f' of the {probed} of {self.asked} ports that were probed'}\n"
+                f"{counted(self.counts['open'], 'open port')} on {counted(self.hosts, 'host')}; {gate.packets} packets in {seconds:.2f} s; "
+                f"{found if recall.samples else 'nothing answered, so recall is not known'}"
+                f"{'' if probed == self.asked else f'; {probed} of {self.asked} ports were probed, of which that is said'}\n"
             )
+            if self.excluded:
+                sys.stdout.write(f"{counted(self.excluded, 'address', 'addresses')} left out, excluded by a grant\n")
             for address, reason in self.quarantined.items():
                 sys.stdout.write(f"{address} is not believed: {reason}\n")
             for subnet, reason in halted.items():
@@ -115,6 +118,11 @@ class Told:
             sys.exit(128 + self.signal)
         if stopped:
             raise Refused(f"The sweep was stopped: {stopped}.", "What was found until then is above.")
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 host`, `2 hosts`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _json_line(address: str, ports: list[int], others: list[int]) -> str:

@@ -24,6 +24,7 @@ from producers.grants.issuing import Desk, GrantForm, cosign_grant, create_grant
 from producers.grants.keys import create_key, load_key
 from producers.grants.wording import parse_expiry, parse_window
 from schemas.codec import UndecodableError
+from schemas.events.base import Event
 from schemas.events.grants import Grant
 from schemas.portset import show_ports
 from schemas.scope import GrantBook
@@ -64,10 +65,14 @@ def create(
     reason: str = typer.Option("", "--reason", "-r", help="Why; kept with the grant."),
     grant_id: str = typer.Option("", "--id", help="Its name; default: made up."),
     amend: bool = typer.Option(False, "--amend", help="Replace the grant of this id."),
+    offline: bool = typer.Option(False, "--offline", help="Sign it and print it as JSON; publish nothing, ask no broker."),
     key: str = KEY,
     as_json: bool = JSON,
 ) -> None:
-    """Sign a grant and publish it."""
+    """Sign a grant and publish it; or, offline, print it, for 'driftline sweep --grant FILE' on machines without a broker.
+
+    Nobody but who is given the file knows of an offline grant, and nobody can revoke it: let it expire soon.
+    """
     settings, at = load_settings(), now()
     form = GrantForm(
         networks=tuple(networks),
@@ -85,7 +90,11 @@ def create(
         reason=reason,
         grant_id=grant_id,
     )
-    signing, standing = load_key(settings, key), read_grants(settings)
+    signing = load_key(settings, key)
+    if offline:
+        print_json(create_grant(form, signing, Desk(local_actor(), load_signers(settings), settings.zones, {}, publish_nothing), at))
+        return
+    standing = read_grants(settings)
     with publisher(settings) as outlet:
         grant = create_grant(form, signing, _desk(settings, standing, outlet), at, amend=amend)
     if as_json:
@@ -95,6 +104,10 @@ def create(
     )
     if settings.scope.signers_required > 1:
         tell(f"It counts once a second person has signed it: driftline grant sign {grant.grant_id} --as NAME")
+
+
+def publish_nothing(topic: str, key: str, event: Event) -> None:
+    """A grant in a file is not published."""
 
 
 @app.command("sign")
