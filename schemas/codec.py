@@ -12,7 +12,7 @@ import struct
 import types
 import typing
 from collections.abc import Callable, Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import fastavro
@@ -150,8 +150,8 @@ def plainly(annotation: Any) -> Convert:
         return list if item is _as_it_is else lambda value: [item(one) for one in value]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _record(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return lambda value: value.value
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return str
     return _as_it_is
 
 
