@@ -73,8 +73,9 @@ class DiskStore:
         values = self._disk.get(partition, ({}, 0))[0]
         yield from sorted((key, value) for key, value in values.items() if key.startswith(prefix))
 
-    def write(self, partition: int, changes: Mapping[str, bytes | None], offset: int) -> None:
+    def write(self, partition: int, changes: Mapping[str, bytes | None], offset: int, *, front: bool = True) -> None:
         """All or nothing."""
+        del front
         self._world.call()
         values = self._disk.get(partition, ({}, 0))[0] | {key: value for key, value in changes.items() if value is not None}
         self._disk[partition] = {key: value for key, value in values.items() if changes.get(key, b"") is not None}, offset
