@@ -102,8 +102,8 @@ class Told:
             found = f"estimated recall {100 * recall.recall:.2f} % ({100 * recall.low:.2f} to {100 * recall.high:.2f} %)"
             sys.stdout.write(
                 f"{counted(self.counts['open'], 'open port')} on {counted(self.hosts, 'host')}; {gate.packets} packets in {seconds:.2f} s; "
-                f"{found if recall.samples else 'nothing answered, so recall is not known'}"
-                f"{'' if probed == self.asked else f'; {probed} of {self.asked} ports were probed, of which that is said'}\n"
+                f"{found if recall.samples else 'nothing answered, so that there is no estimate of recall'}"
+                f"{'' if probed == self.asked else f' of the {probed} of {self.asked} ports that were probed'}\n"
             )
             if self.excluded:
                 sys.stdout.write(f"{counted(self.excluded, 'address', 'addresses')} left out, excluded by a grant\n")
