@@ -85,7 +85,9 @@ def test_a_connection_that_is_cut_inside_an_insert_changes_no_row(kafka: str, tm
         assert set(looks) == {0}
 
 
-@pytest.mark.parametrize(("seconds", "events"), [(4.0, 4000), pytest.param(30.0, 60_000, marks=[LONG, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize(
+    ("seconds", "events"), [pytest.param(4.0, 4000, marks=LONG), pytest.param(30.0, 60_000, marks=[LONG, pytest.mark.timeout(600)])]
+)
 def test_a_store_that_stalls_costs_no_row_no_rebalance_and_little_memory(kafka: str, tmp_path: Path, seconds: float, events: int) -> None:
     with scene(kafka, tmp_path, batch=20_000) as (sink, _):
         sink.start()
