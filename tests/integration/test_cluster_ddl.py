@@ -24,7 +24,10 @@ STATEMENTS = list(cluster_statements(read_migrations(), "main", "sharded"))
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[session.Session]:
+    """With the tables of the cluster in it, but for what needs one."""
     made = session.Session(str(tmp_path_factory.mktemp("cluster")))
+    for one in STATEMENTS:
+        made.query(alone(one))
     yield made
     made.close()
 
@@ -63,8 +66,6 @@ def alone(statement: str) -> str:
 
 
 def test_tables_and_views_have_the_columns_of_a_single_server(engine: session.Session) -> None:
-    for one in STATEMENTS:
-        engine.query(alone(one))
     engine.query("CREATE DATABASE single ENGINE = Atomic")
     engine.query("USE single")
     for migration in read_migrations():
