@@ -7,7 +7,6 @@ of its changes and its final state are compared with what the job says. `--only`
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.report import Bar, Part, tell
 from bench.stream_diff import diff
 from bench.stream_race import engine
 from bench.stream_rig import Rig
 from bench.stream_state import state
-from bench.sweep_report import Bar, Part
 from infra.core.errors import DriftlineError
 from infra.core.logs import configure_logs
 from infra.core.settings import TelemetrySettings
@@ -50,10 +49,7 @@ def main() -> None:
     except DriftlineError as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(error.exit_code)
-    table = Console(width=140)
-    for bar in bars:
-        table.print(bar.told())
-    sys.stdout.write(json.dumps({"benchmark": "stream", **figures, "bars": [one.document() for one in bars]}) + "\n")
+    tell("stream", figures, bars)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from bench.report import Bar, Part
 from bench.stream_engines import OURS, QUIX_STREAMS
 from bench.stream_job import Outcome, Sightings, outcome
 from bench.stream_race import ASSETS, ratio, report, turn
 from bench.stream_rig import Rig, Run
 from bench.stream_sightings import Network, subnets
-from bench.sweep_report import Bar, Part
 from infra.core.errors import DriftlineError, MissingPrerequisite
 
 LOOKS = 7

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import Bar, Part
 from bench.stream_engines import ENGINES, Engine
 from bench.stream_job import Outcome, Sightings, outcome
 from bench.stream_rig import Rig, Run
-from bench.sweep_report import Bar, Part
 from infra.core.errors import DriftlineError, MissingPrerequisite
 
 ASSETS = 100_000

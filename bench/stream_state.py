@@ -20,9 +20,9 @@ from confluent_kafka import Producer
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import Bar, Part
 from bench.stream_rig import ROOT, Rig, end
 from bench.stream_sightings import HOSTS, START, Network, subnets
-from bench.sweep_report import Bar, Part
 from infra.core.errors import DriftlineError
 from schemas.codec import Codec
 from schemas.events.assets import AssetState

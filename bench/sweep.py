@@ -7,7 +7,6 @@ Ratios are medians of wall time, a peer's over ours. `--only` runs a part: race,
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.report import Bar, Part, tell
 from bench.sweep_loss import loss
 from bench.sweep_own import Home
 from bench.sweep_proofs import deception, rates, scope
 from bench.sweep_race import race
-from bench.sweep_report import Bar, Part
 from infra.core.errors import DriftlineError
 
 PARTS: dict[str, Callable[[Home, argparse.Namespace, Console], Part]] = {
@@ -51,10 +50,7 @@ def main() -> None:
     except DriftlineError as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(error.exit_code)
-    table = Console(width=140)
-    for bar in bars:
-        table.print(bar.told())
-    sys.stdout.write(json.dumps({"benchmark": "sweep", **figures, "bars": [one.document() for one in bars]}) + "\n")
+    tell("sweep", figures, bars)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import Bar, Part
 from bench.sweep_own import Home
-from bench.sweep_report import Bar, Part
 from bench.sweep_rig import Rig
 
 LOSSES = (5, 10, 20)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import Bar, Part
 from bench.sweep_capture import capturing, most_in_a_second
 from bench.sweep_own import PROGRAM, Home, read
-from bench.sweep_report import Bar, Part
 from bench.sweep_rig import GROUND, Rig
 
 LIMITS = (5, 40, 100, 1_000, 10_000)

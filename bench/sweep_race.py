@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.measuring import Ran
+from bench.report import Bar, Part
 from bench.sweep_own import Home, command, read
 from bench.sweep_peers import NAIVE_SAMPLE, Errand, Place, duplicates, peers
-from bench.sweep_report import Bar, Part
 from bench.sweep_rig import Rig, sending
 from bench.sweep_works import Work, works
 

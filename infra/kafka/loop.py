@@ -109,18 +109,10 @@ class StepLoop:
         if 0 < len(found) < BATCH:
             more = self._consumer.consume(BATCH - len(found), GATHER_SECONDS)
             found = [*found, *more] if epoch == self._partitions.epoch else more
-        return [message for message in found if message.error() is None or self._sound(message)]
+        return [message for message in found if not _failed(message)]
 
     def _leave(self, messages: list[Message]) -> None:
         self._left, self._left_epoch = messages, self._partitions.epoch
-
-    def _sound(self, message: Message) -> bool:
-        error = message.error()
-        assert error is not None  # noqa: S101  asked only then
-        if error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
-            raise KafkaException(error)
-        log.warning("consumer_error", reason=error.str())
-        return False
 
     def _global_news(self) -> bool:
         return any(
@@ -280,3 +272,13 @@ def _positions(batch: Sequence[Message], first: bool = False) -> list[TopicParti
     ordered = reversed(batch) if first else batch  # each partition comes in the order of its offsets: the last one said stands
     found = {(message.topic() or "", message.partition() or 0): message.offset() or 0 for message in ordered}
     return [TopicPartition(topic, number, offset if first else offset + 1) for (topic, number), offset in found.items()]
+
+
+def _failed(message: Message) -> bool:
+    """Whether it is no record but an error of the client, logged. Raises KafkaException for one that waiting does not mend."""
+    if (error := message.error()) is None:
+        return False
+    if error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+        raise KafkaException(error)
+    log.warning("consumer_error", reason=error.str())
+    return True

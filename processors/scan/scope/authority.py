@@ -98,9 +98,9 @@ class Authority:
             raise DriftlineError(f"The scanner lost sight of its grants ({self.failure}).", "It starts again by itself.") from self.failure
 
     def learn(self, grants: list[Grant]) -> None:
-        """Take in grants. What was believed is on the disk before it counts. Raises OSError if the disk does not take it.
+        """Take in grants, and keep on the disk what was believed. Raises OSError if the disk does not take it; they count all the same.
 
-        It counts then too: a revocation must not wait for room on a disk, and who follows `grants` ends by this error.
+        A revocation must not wait for room on a disk; who follows `grants` ends by this error.
         """
         old = self.book
         book = taught(old, grants)

@@ -1,11 +1,14 @@
-"""What a part of the sweep benchmark gives back: figures, and bars that they must reach."""
+"""What a benchmark gives back: figures, and bars that they must reach; a line a bar for people, the last line as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rich.console import Console
 from rich.text import Text
 
 Sense = Literal["at_least", "at_most"]
@@ -44,3 +47,11 @@ class Part:
 
     figures: Mapping[str, object]
     bars: list[Bar] = field(default_factory=list)
+
+
+def tell(benchmark: str, figures: Mapping[str, object], bars: Iterable[Bar]) -> None:
+    """Print each bar, then all as one line of JSON: `{"benchmark": …, figures…, "bars": […]}`."""
+    bars, table = list(bars), Console(width=140)
+    for bar in bars:
+        table.print(bar.told())
+    sys.stdout.write(json.dumps({"benchmark": benchmark, **figures, "bars": [one.document() for one in bars]}) + "\n")
