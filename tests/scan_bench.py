@@ -29,6 +29,7 @@ from schemas.events.observations import SweepResult
 from schemas.events.operations import AgentStatus
 from schemas.events.targets import WorkUnit
 from schemas.ids import subnet_key
+from tests.processes import end
 from tests.scan_samples import Wire, scan_settings
 
 NUMBERS = itertools.count()
@@ -125,13 +126,8 @@ def in_process(bootstrap: str, folder: Path, prefix: str, slot: int, wire: Path)
             await_line(child.stdout, "ready")
             yield child
         finally:
-            for what in (signal.SIGCONT, signal.SIGTERM):
-                if child.poll() is None:
-                    child.send_signal(what)
-            try:
-                child.wait(15)
-            except subprocess.TimeoutExpired:
-                child.kill()
+            child.send_signal(signal.SIGCONT)
+            end(child, 15)
 
 
 def await_line(stream: IO[str] | None, wanted: str) -> None:

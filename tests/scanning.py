@@ -27,6 +27,7 @@ from processors.scan.unit import Surroundings, UnitReport, run_unit
 from schemas.events.targets import Cause, PinnedName, WorkUnit
 from schemas.portset import parse_ports
 from schemas.scope import Ask
+from tests.processes import end
 
 DEADLINE_SECONDS = 20.0
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -160,12 +161,7 @@ def running(arguments: Sequence[str], port: int, address: str = "127.0.0.1", log
             raise RuntimeError(f"{arguments[0]} ended at once: {log.read_text() if log else ''}")
         yield process.pid
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 5)
 
 
 def is_open(address: str, port: int) -> bool:

@@ -29,6 +29,7 @@ from tests.brokers import free_ports
 from tests.e2e.capture import Arrivals, capturing
 from tests.namespaces import ip, join, namespaces
 from tests.pipelines import Pipeline, Row, owned, prepare, request_id
+from tests.processes import end
 from tests.scanning import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.namespace, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -183,12 +184,7 @@ def scanner(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         try:
             yield process
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, 30)
 
 
 def test_the_namespaces_have_no_way_out(site: Site) -> None:

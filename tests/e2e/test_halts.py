@@ -29,6 +29,7 @@ from schemas.ids import partition_of, subnet_key
 from tests.e2e.capture import Arrivals, Sent, capturing
 from tests.namespaces import ip, join, namespaces
 from tests.passage import Passage
+from tests.processes import end
 from tests.scan_bench import Bench, heartbeats, wait_for
 from tests.scan_samples import SIGNER, make_grant, make_unit
 
@@ -91,12 +92,7 @@ def agent(name: str, bench: Bench, slot: int) -> Iterator[Agent]:
         finally:
             passage.reopen()
             process.send_signal(signal.SIGCONT)
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
 
 def environment_of(bench: Bench) -> dict[str, str]:

@@ -28,6 +28,7 @@ from schemas.events.base import Event
 from schemas.events.operations import Tick
 from schemas.ids import partition_of, subnet_key
 from tests.golden.recorded_log import Unit, recorded_log
+from tests.processes import end
 from tests.sightings import START, at
 
 PARTITIONS = 3
@@ -71,12 +72,7 @@ def engine(name: str, settings: Settings, role: str = "differ") -> Iterator[subp
         try:
             yield process
         finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
 
 def publish(settings: Settings, units: list[Unit]) -> None:

@@ -23,6 +23,7 @@ from infra.kafka.topics import TopicAdmin
 from schemas.codec import Codec
 from schemas.events.assets import AssetChange, ChangeKind
 from schemas.events.operations import AgentState, AgentStatus, Rollup
+from tests.processes import end
 
 PARTITIONS = 3
 Figures = dict[tuple[str, str, str, datetime], tuple[int, float]]
@@ -55,12 +56,7 @@ def rollups(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         try:
             yield process
         finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
 
 
 def publish(settings: Settings, seed: int, now: datetime, aborted: bool = False) -> None:
