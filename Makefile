@@ -31,7 +31,7 @@ format: dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-helm: dev ## lint the Helm chart and write what it renders to, for the tests to check (builds Helm with Go, once)
+helm: ## lint the Helm chart and write what it renders to, for the tests to check (builds Helm with Go, once)
 	@HELM=$$(command -v helm || echo $${XDG_CACHE_HOME:-$$HOME/.cache}/driftline/helm/bin/helm); \
 	test -x "$$HELM" || GOBIN=$$(dirname "$$HELM") go install helm.sh/helm/v3/cmd/helm@v3.18.4; \
 	set -- infra/deploy/helm/driftline --set kafka.bootstrap=kafka:9093 --set model.name=openai:gpt-5-mini --set model.secret=driftline-model; \

@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import Consumer, Producer, TopicPartition
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from infra.app.enrolment import Token, agent_user, joining_user, new_key, new_password, public_text, seal, settings_text, unseal
+from infra.app.enrolment_token import Token, agent_user, joining_user, new_password, public_text, seal, settings_text, unseal
 from infra.core.errors import BadInput, MissingPrerequisite, Refused
 from infra.core.secret_files import write_secret
 from infra.core.settings import KafkaSettings, Settings, Signer
@@ -44,7 +44,7 @@ def offered(settings: Settings, agent: str, zone: str, bootstrap: str | None, ca
     access, prefix = AccessAdmin(settings), settings.kafka.prefix
     if agent_user(prefix, agent) in access.users():
         raise Refused(f"{agent} is enrolled already.", f"End that first: driftline agents revoke {agent}")
-    password, key, user = new_password(), new_key(), joining_user(prefix, agent)
+    password, key, user = new_password(), X25519PrivateKey.generate(), joining_user(prefix, agent)
     token = Token(
         agent=agent,
         zone=zone,
@@ -106,7 +106,10 @@ def expel(settings: Settings, agent: str) -> bool:
 
 
 def join(token: Token, folder: Path) -> Path:
-    """Become this agent: settings and password in `folder`. Raises Refused if the token is used up or its time is over."""
+    """Become this agent: settings and password in `folder`.
+
+    Raises Refused if the token is used up or its time is over, MissingPrerequisite if the broker does not take the answer, OSError.
+    """
     folder, password = folder.absolute(), new_password()
     password_file, settings_file = folder / "agent.password", folder / "driftline.toml"
     if settings_file.exists():
@@ -118,14 +121,13 @@ def join(token: Token, folder: Path) -> Path:
     write_secret(password_file, password)
     _send(_as(token, joining_user(token.prefix, token.agent), token.password.get_secret_value(), ca_file), token, password)
     mine, deadline = _as(token, agent_user(token.prefix, token.agent), password, ca_file), time.monotonic() + ANSWER_SECONDS
-    while problem := login_problem(mine, 5.0):
+    while problem := login_problem(mine, 5.0, silence="it does not answer"):
         if time.monotonic() > deadline:
             raise Refused(
                 f"{token.bootstrap} did not take this agent in {ANSWER_SECONDS:.0f} s ({problem}).", "Enrol it again with a new token."
             )
         time.sleep(0.5)
-    settings_file.touch(mode=0o600)
-    settings_file.write_text(settings_text(token, str(password_file), str(ca_file) if ca_file else None))
+    write_secret(settings_file, settings_text(token, str(password_file), str(ca_file) if ca_file else None).rstrip())
     return settings_file
 
 

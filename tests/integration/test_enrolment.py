@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,13 +17,14 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.app.enrolling import join
-from infra.app.enrolment import Token, new_key, new_password, public_text, seal, unseal
+from infra.app.enrolment_token import Token, new_password, public_text, seal, settings_text, unseal
 from infra.core.errors import BadInput, Refused
-from infra.core.settings import KafkaSettings, Settings, load_settings
+from infra.core.settings import KafkaSettings, Settings, Signer, load_settings
 from infra.kafka.access import AccessAdmin
 from infra.kafka.client import login_problem, prefixed, producer_config
 from infra.kafka.topics import TopicAdmin
@@ -187,9 +189,12 @@ def test_what_is_wrong_is_said(admin: Settings, monkeypatch: pytest.MonkeyPatch,
     assert says in str(result.exception)
 
 
+KEY = X25519PrivateKey.generate()
+
+
 def token(**over: object) -> Token:
     fields = {"agent": "a", "zone": "z", "zones": ("z",), "bootstrap": "b:1", "prefix": "p.", "partitions": 2, "protocol": "SASL_SSL"}
-    return Token.model_validate(fields | {"signers": (), "password": "geheim", "public_key": public_text(new_key())} | over)
+    return Token.model_validate(fields | {"signers": (), "password": "geheim", "public_key": public_text(KEY)} | over)
 
 
 def test_a_token_shows_no_password_and_comes_back_whole() -> None:
@@ -201,12 +206,16 @@ def test_a_token_shows_no_password_and_comes_back_whole() -> None:
             Token.read(text)
 
 
+def test_the_settings_of_an_agent_are_toml_whatever_a_signer_is_called() -> None:
+    signer = Signer(name='𝔄 "\x7f\\ \n', public_key="k", networks=("198.18.0.0/15",))
+    read = tomllib.loads(settings_text(token(signers=(signer,), registry="http://r"), "/a b/agent.password", None))
+    assert read["scope"]["signers"] == [signer.model_dump(mode="json", include={"name", "public_key", "networks"})]
+    assert (read["kafka"]["sasl_password_file"], read["registry"]["url"]) == ("/a b/agent.password", "http://r")
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_of_a_stranger_are_taken_for_a_password(data: bytes) -> None:
     assert unseal(data, "a", KEY) is None
-
-
-KEY = new_key()
 
 
 def test_a_password_reaches_only_the_holder_of_the_key_and_only_for_its_agent() -> None:
@@ -215,5 +224,5 @@ def test_a_password_reaches_only_the_holder_of_the_key_and_only_for_its_agent() 
     assert password.encode() not in sealed
     assert unseal(sealed, "a", KEY) == password
     assert unseal(sealed, "b", KEY) is None
-    assert unseal(sealed, "a", new_key()) is None
+    assert unseal(sealed, "a", X25519PrivateKey.generate()) is None
     assert unseal(sealed[:-1] + bytes([sealed[-1] ^ 1]), "a", KEY) is None

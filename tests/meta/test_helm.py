@@ -75,6 +75,8 @@ def test_every_setting_exists_and_is_accepted(monkeypatch: pytest.MonkeyPatch, t
     for one in (*SETS.values(), JOB):
         found = environment(one)
         assert set(found) <= ENVIRONMENT
+        mounted = tuple(each["mountPath"] + "/" for each in container(one)["volumeMounts"])
+        assert all(str(value).startswith(mounted) for name, value in found.items() if name.endswith("_FILE"))
         with monkeypatch.context() as patch:
             for name, value in found.items():
                 given = value if isinstance(value, str) else "0"

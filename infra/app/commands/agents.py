@@ -8,12 +8,12 @@ from pathlib import Path
 import typer
 
 from infra.app.commands.queries import ask
-from infra.app.enrolment import Token, check_name
+from infra.app.enrolment_token import Token, check_name
 from infra.app.output import print_json, print_rows, tell
 from infra.core.errors import BadInput, Refused
 from infra.core.settings import Settings, load_settings
 
-app = typer.Typer(help="The scanners: show them, take one of another machine in, end one.", invoke_without_command=True)
+app = typer.Typer(help="The scanners: show them, take one of another machine in, end one.")
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 

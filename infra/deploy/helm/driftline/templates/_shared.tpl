@@ -8,7 +8,6 @@
 - {name: DRIFTLINE_KAFKA__SECURITY_PROTOCOL, value: {{ .Values.kafka.securityProtocol | quote }}}
 {{- if hasPrefix "SASL" .Values.kafka.securityProtocol }}
 - {name: DRIFTLINE_KAFKA__SASL_MECHANISM, value: {{ .Values.kafka.saslMechanism | quote }}}
-- {name: DRIFTLINE_KAFKA__SASL_PASSWORD_FILE, value: /etc/driftline/kafka/password}
 {{- end }}
 {{- if .Values.kafka.caSecret }}
 - {name: DRIFTLINE_KAFKA__CA_FILE, value: /etc/driftline/ca/ca.pem}
