@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from consumers.archive.progress import Place
 from infra.core.settings import ArchiverSettings
+from infra.kafka.client import is_lasting
 
 log = structlog.get_logger()
 WAIT_SECONDS = 0.5
@@ -115,7 +116,7 @@ class Intake:
                 batch.size += len(message)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
                 batch.ends[self.place(message)] = message.offset() or 0
-            elif error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+            elif is_lasting(error):
                 raise KafkaException(error)
             else:
                 log.warning("consumer_error", reason=error.str())

@@ -79,17 +79,20 @@ class _Entry:
     place: Place
     at: int
     hashes: tuple[tuple[str, int], ...]
+    decoded: bool
 
 
 @dataclass(slots=True)
 class Ledger:
-    """The records of the last `window_ms`, at most `most` rows; older ones are forgotten, the oldest first."""
+    """The records of the last `window_ms`, at most `most` rows of each topic; older ones are forgotten, the oldest first.
+
+    A record of which no row came counts as a row.
+    """
 
     window_ms: int
     most: int
     totals: dict[tuple[str, int], Totals] = field(default_factory=dict)
     _entries: dict[str, list[_Entry]] = field(default_factory=dict)
-    _bad: dict[str, list[_Entry]] = field(default_factory=dict)
     _letters: dict[Place, int] = field(default_factory=dict)
     _begins: dict[str, int] = field(default_factory=dict)
 
@@ -98,8 +101,7 @@ class Ledger:
         hashes = tuple((table, key_hash(table, row)) for table, row in rows or ())
         totals = self.totals.setdefault(place[:2], Totals())
         totals.next_offset, totals.records, totals.rows = place[2] + 1, totals.records + 1, totals.rows + len(hashes)
-        kept = self._bad if rows is None else self._entries
-        kept.setdefault(place[0], []).append(_Entry(place, at, hashes))
+        self._entries.setdefault(place[0], []).append(_Entry(place, at, hashes, rows is not None))
 
     def note_letter(self, place: Place, at: int) -> None:
         """A record was set aside (`at`, milliseconds): its rows may be there or not, since each reader of a topic sets aside for itself."""
@@ -108,17 +110,16 @@ class Ledger:
     def forget(self, now: int) -> None:
         """Drop what is older than the window, and the oldest above the limit."""
         for topic, entries in self._entries.items():
-            self._begins[topic] = max(self._begins.get(topic, 0), now - self.window_ms)
-            left, held = [], 0
+            begin, held = max(self._begins.get(topic, 0), now - self.window_ms), 0
             for entry in sorted(entries, key=lambda one: one.at, reverse=True):
-                held += len(entry.hashes)
+                held += max(1, len(entry.hashes))
                 if held > self.most:
-                    self._begins[topic] = max(self._begins[topic], entry.at + 1)
-                left.append(entry)
-            entries[:] = [one for one in left if one.at >= self._begins[topic]]
-        for entries in self._bad.values():
-            entries[:] = [one for one in entries if one.at >= now - self.window_ms]
-        self._letters = {place: at for place, at in self._letters.items() if at >= now - self.window_ms}
+                    begin = max(begin, entry.at + 1)
+                    break
+            self._begins[topic] = begin
+            entries[:] = [one for one in entries if one.at >= begin]
+        oldest = now - self.window_ms
+        self._letters = {place: at for place, at in self._letters.items() if at >= self._begins.get(place[0], oldest)}
 
     def begin(self, topic: str, started: int) -> int:
         """From when on all records of a topic are held."""
@@ -134,7 +135,7 @@ class Ledger:
 
     def letters_missing(self, topic: str, last: int) -> int:
         """Records that can't be decoded, appended before `last`, of which no letter is on the DLQ."""
-        return sum(one.at < last and one.place not in self._letters for one in self._bad.get(topic, ()))
+        return sum(not one.decoded and one.at < last and one.place not in self._letters for one in self._entries.get(topic, ()))
 
 
 def judge(table: str, due: tuple[set[int], set[int]], there: set[int], since: set[int], copies: int) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event as Flag
 from typing import cast
 
@@ -19,17 +20,17 @@ from infra.core.errors import MissingPrerequisite
 from infra.core.ports import Ready
 from infra.core.settings import Settings
 from infra.core.telemetry import TELEMETRY, Meter
-from infra.kafka.client import consumer_config, patiently, prefixed, unreachable, value_of
+from infra.kafka.client import consumer_config, is_lasting, patiently, prefixed, unreachable, value_of
 from infra.kafka.registry import codec_for
 from infra.kafka.timestamps import recorded_at
-from schemas.codec import Codec, UndecodableError
+from schemas.codec import Codec
 from schemas.rows import rows_of
 
 log = structlog.get_logger()
 ROLE = "reconciler"
 ROUND_SECONDS = 60.0
 WINDOW_MS = 15 * 60_000
-MOST_ROWS = 500_000  # of each topic; some 100 MB
+MOST_ROWS = 500_000  # of each of the ten topics; some 100 MB for each that has so many
 CLOCKS_AGREE_MS = 2000
 BATCH = 2000
 
@@ -59,7 +60,11 @@ class Reconciler:
             if name not in known:
                 raise MissingPrerequisite(f"The topic {name} does not exist.", "Run 'driftline topics apply'.")
             wanted += [TopicPartition(name, number, self._started) for number in known[name].partitions]
+        # Where nothing came since, it begins at the end as it was before it asked: what is appended meanwhile is not left out.
+        ends = patiently(lambda: [self._consumer.get_watermark_offsets(one, 10.0)[1] for one in wanted])
         begins = patiently(lambda: self._consumer.offsets_for_times(wanted, 10.0))
+        for one, end in zip(begins, ends, strict=True):
+            one.offset = one.offset if one.offset >= 0 else end
         self._consumer.assign(begins)
         self._read_to = {(one.topic, one.partition): 0 for one in begins}
 
@@ -70,7 +75,7 @@ class Reconciler:
         now = round(time.time() * 1000)
         for message in found:
             self._take(message)
-        for place in self._at_end:
+        for place in self._at_end if len(found) <= BATCH else ():  # else more may wait in the client
             self._read_to[place] = max(self._read_to[place], now - CLOCKS_AGREE_MS - round(1000 * seconds))
         self._meter.beat()
 
@@ -80,16 +85,17 @@ class Reconciler:
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
                 self._at_end.add((name, partition))
-            elif error.fatal():
+            elif is_lasting(error):
                 raise KafkaException(error)
+            else:
+                log.warning("consumer_error", reason=error.str())
             return
         at = recorded_at(message)
         ms = round(at.timestamp() * 1000)
         self._at_end.discard((name, partition))
         self._read_to[name, partition] = max(self._read_to[name, partition], ms)
         if name in self._letters:
-            headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
-            self.ledger.note_letter((self._letters[name], int(headers["source.partition"]), int(headers["source.offset"])), ms)
+            self._take_letter(self._letters[name], message, ms)
             return
         self._meter.received()
         place = (self._topics[name], partition, offset)
@@ -98,10 +104,17 @@ class Reconciler:
             rows = [] if value is None else rows_of(self._codec.decode(place[0], value), at)
             self.ledger.note(place, ms, rows)
             self._meter.emitted(len(rows))
-        except UndecodableError:
-            self.ledger.note(place, ms, None)
         except (ValueError, TypeError, KeyError, ArithmeticError):
-            self.ledger.note(place, ms, None)  # no row can be made of it: the archiver sets it aside too
+            self.ledger.note(place, ms, None)  # not decodable, or no row can be made of it: the archiver sets it aside too
+
+    def _take_letter(self, topic: str, message: Message, ms: int) -> None:
+        headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
+        try:
+            place = (topic, int(headers["source.partition"]), int(headers["source.offset"]))
+        except (KeyError, ValueError, TypeError):
+            log.warning("letter_without_source", topic=message.topic(), offset=message.offset())
+        else:
+            self.ledger.note_letter(place, ms)
 
     def round(self) -> None:
         """Compare once. Raises ClickHouseError and MissingPrerequisite while ClickHouse is away."""
@@ -113,8 +126,7 @@ class Reconciler:
             first = self.ledger.begin(topic, self._started)
             last = min(written.get(topic, 0), self._known_to(topic))
             missing = self.ledger.letters_missing(topic, last)
-            if missing:
-                found.append(Verdict(f"dlq.{topic}", missing, loss=missing))
+            found.append(Verdict(f"dlq.{topic}", missing, loss=missing))
             for table in tables:
                 if first < last:
                     now = standing(self._client, table, first, last)
@@ -140,11 +152,21 @@ class Reconciler:
 
     def forget_client(self) -> None:
         """After an error: connect anew next time."""
+        if self._client is not None:
+            with suppress(Exception):  # what is broken need not close well
+                self._client.close()
         self._client = None
 
+    def fail(self, reason: str) -> None:
+        """Say that it could not compare."""
+        self.forget_client()
+        log.warning("not_compared", reason=reason)
+        self._meter.error(f"not compared: {reason}")
+
     def close(self) -> None:
-        """Let go of Kafka."""
+        """Let go of Kafka and ClickHouse."""
         self._consumer.close()
+        self.forget_client()
 
 
 def run(settings: Settings, stop: Flag, ready: Ready) -> None:
@@ -163,7 +185,6 @@ def run(settings: Settings, stop: Flag, ready: Ready) -> None:
                 try:
                     reconciler.round()
                 except (ClickHouseError, MissingPrerequisite, OSError) as error:
-                    reconciler.forget_client()
-                    log.warning("not_compared", reason=str(error)[:300])
+                    reconciler.fail(str(error)[:300])
     finally:
         reconciler.close()

@@ -43,10 +43,8 @@ def standing(client: Client, table: str, first: int, last: int) -> Standing:
     within = later + " AND recorded_at < fromUnixTimestamp64Milli({last:Int64})"
     version = f", {VERSIONS[table]}" if table in VERSIONS else ""
     # Our own names, no input.
-    count = f"SELECT count() - uniqExact({key}{version}), count() FROM {table} WHERE {within}"  # noqa: S608
-    copies, some = client.query(count, parameters=stretch).result_rows[0]
-    if not some:
-        within = "0"
+    count = f"SELECT count() - uniqExact({key}{version}) FROM {table} WHERE {within}"  # noqa: S608
+    copies = client.query(count, parameters=stretch).result_rows[0][0]
     seen = f"SELECT {key}, {within} FROM {table} FINAL WHERE {later}"  # noqa: S608
     rows = client.query(seen, parameters=stretch).result_rows
     return Standing({int(one) for one, inside in rows if inside}, {int(one) for one, _ in rows}, int(copies))

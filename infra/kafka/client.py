@@ -135,6 +135,11 @@ def unreachable(settings: Settings, error: KafkaException) -> DriftlineError:
     )
 
 
+def is_lasting(error: KafkaError) -> bool:
+    """Whether waiting does not mend it: it is fatal, or the topic is missing or forbidden."""
+    return error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+
 def login_refused(settings: Settings, why: str) -> Refused:
     """The sentence for a login that the cluster does not take."""
     return Refused(
@@ -143,8 +148,11 @@ def login_refused(settings: Settings, why: str) -> Refused:
     )
 
 
-def login_problem(settings: Settings, seconds: float = 3.0) -> str:
-    """Why the cluster refuses our login; '' where there is none, it is accepted, or nobody answers. Clients try on and on and don't say."""
+def login_problem(settings: Settings, seconds: float = 3.0, silence: str = "") -> str:
+    """Why the cluster refuses our login; '' where there is none or it is accepted; `silence` where nobody answers.
+
+    Clients try on and on and don't say.
+    """
     if login(settings).protocol == "PLAINTEXT":
         return ""
     said: list[str] = []
@@ -164,7 +172,7 @@ def login_problem(settings: Settings, seconds: float = 3.0) -> str:
             asker.poll(0.1)
         else:
             return ""
-    return said[0] if said else ""
+    return said[0] if said else silence
 
 
 def value_of(message: Message) -> bytes | None:

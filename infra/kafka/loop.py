@@ -23,7 +23,7 @@ from infra.core.errors import Backpressure, DriftlineError, Poison
 from infra.core.ports import Context, Glancing, Ready, Record, Step, StepPlan
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
-from infra.kafka.client import consumer_config, key_of, prefixed, unreachable, value_of
+from infra.kafka.client import consumer_config, is_lasting, key_of, prefixed, unreachable, value_of
 from infra.kafka.deadletters import Fuse, FuseBlown
 from infra.kafka.globaltables import GlobalTables
 from infra.kafka.outbox import Outbox
@@ -278,7 +278,7 @@ def _failed(message: Message) -> bool:
     """Whether it is no record but an error of the client, logged. Raises KafkaException for one that waiting does not mend."""
     if (error := message.error()) is None:
         return False
-    if error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+    if is_lasting(error):
         raise KafkaException(error)
     log.warning("consumer_error", reason=error.str())
     return True

@@ -11,13 +11,13 @@ import threading
 from datetime import UTC, datetime
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from infra.core.errors import Poison
 from infra.core.ports import Ready
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
-from infra.kafka.client import consumer_config, prefixed, unreachable, value_of
+from infra.kafka.client import consumer_config, is_lasting, prefixed, unreachable, value_of
 from infra.kafka.deadletters import Fuse, FuseBlown
 from infra.kafka.registry import codec_for
 from processors.scan.heartbeat import Heartbeat, Identity, Progress
@@ -154,7 +154,7 @@ class Scanner:
     def _accept(self, message: Message) -> None:
         error, partition = message.error(), message.partition() or 0
         if error is not None:
-            if error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+            if is_lasting(error):
                 raise KafkaException(error)
             log.warning("consumer_error", reason=error.str())
             return
