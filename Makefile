@@ -11,7 +11,7 @@ help: ## show this list
 demo: ## install what is missing, then watch a lab network from end to end (ARGS=--json: one JSON document)
 	@$(PYTHON) -m infra.app.bootstrap demo && exec $(BIN)/driftline demo $(ARGS)
 
-test: dev check ## install what is missing, then check and test everything (ARGS are pytest's)
+test: dev check ## install what is missing, then check all and test all but the long proofs (ARGS are pytest's)
 	$(BIN)/pytest -n 4 --ignore=tests/e2e --ignore=tests/fault $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -n 3 tests/e2e tests/fault)
 

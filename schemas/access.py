@@ -1,8 +1,8 @@
 """What each role may do on a Kafka cluster: topics from the topic table, and the names of its groups and transactions. Pure.
 
 Deny by default: a right that is not here is not given. Who reads and writes a topic stands in the topic table; people and programs
-outside are roles too: `operator` (the command line), `soc` (SOC tooling), `anyone` (who pushes targets and reads findings), and `joining`
-(a machine with an enrolment token, which may only answer it).
+outside are roles too: `operator` (the command line), `soc` (SOC tooling), `anyone` (who pushes targets and reads what came of them),
+and `joining` (a machine with an enrolment token, which may only answer it).
 A role that reads a topic record by record may write its dead letter queue. Kafka knows no rights inside a topic: a scanner that may write
 `probes` could write them for another zone.
 """
@@ -91,15 +91,15 @@ def rights(role: str, zones: tuple[str, ...], agent: str = "") -> frozenset[Righ
     groups, transactions = GROUPS.get(role, ()), TRANSACTIONS.get(role, ())
     if role == "scanner":
         groups = ("scanner.authority", *(f"scanner.{zone}" for zone in zones))
-        transactions = tuple(scanner_transaction(zone, agent, 0) if agent else f"scanner.{zone}/*" for zone in zones)
+        transactions = tuple(scanner_transaction(zone, agent) + "-0" if agent else scanner_transaction(zone, "*") for zone in zones)
     found |= {_named("group", name, "READ") for name in groups}
     found |= {_named("transactional_id", name, "WRITE") for name in transactions}
     return frozenset(found)
 
 
-def scanner_transaction(zone: str, agent: str, slot: int) -> str:
-    """A scanner's transactional id: no two machines may have the same. A zone's name is part of a topic's, so it holds no slash."""
-    return f"scanner.{zone}/{agent}-{slot}"
+def scanner_transaction(zone: str, agent: str) -> str:
+    """A scanner's transactional id before its slot: no two machines may have the same. A zone's name has no slash."""
+    return f"scanner.{zone}/{agent}"
 
 
 def _named(kind: Kind, name: str, operation: Operation) -> Right:

@@ -52,7 +52,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("decisions", (Decision,), "finding id|slot, or finding id", "compact", "CLI, console, SOAR", "assessor, archiver", single=True),
     Topic("commands", (Command,), "agent id, and the network of a freeze", "compact", "CLI, console", "scanner, archiver", single=True),
     Topic("targets", (TargetRequest,), "any or none", "delete", "CLI, scheduler, scanner, differ, assessor, anyone", "planner", 7 * DAY_MS),
-    Topic("runs", (Run,), "run id", "compact,delete", "planner", "console, archiver, reconciler", 30 * DAY_MS),
+    Topic("runs", (Run,), "run id", "compact,delete", "planner", "console, archiver, reconciler, anyone", 30 * DAY_MS),
     Topic("work", (WorkUnit,), "subnet", "delete", "planner", "scanners of that zone", DAY_MS, per_zone=True),
     Topic("probes", (SweepResult, HostObservation), "subnet", "delete", "scanner", "differ, archiver, reconciler", 7 * DAY_MS),
     Topic("touches", (Touches,), "subnet", "delete", "scanner", "archiver, reconciler", 7 * DAY_MS),

@@ -24,15 +24,15 @@ from schemas.events.base import FIRST, LAST
 from schemas.release import current_schema, without_docs
 from schemas.rows import address
 
-Path = tuple[str, ...]
+FieldPath = tuple[str, ...]
 MILLISECONDS = pa.timestamp("ms")
-_COMPARED: dict[str, tuple[Path, Any]] = {
+_COMPARED: dict[str, tuple[FieldPath, Any]] = {
     "service": (("service",), ""),
     "product": (("product",), ""),
     "version": (("version",), ""),
     "certificate_sha256": (("tls", "certificate", "sha256"), ""),
 }
-_SEEN: dict[str, tuple[Path, Any]] = {
+_SEEN: dict[str, tuple[FieldPath, Any]] = {
     "port": (("port",), None),
     "transport": (("transport",), None),
     **_COMPARED,
@@ -146,7 +146,7 @@ def _changes(changes: pa.StructArray, times: pa.Array) -> pa.Table:
     return _narrowed({**found, "recorded_at": times})
 
 
-def _at(array: pa.StructArray, path: Path, default: Any) -> pa.Array:
+def _at(array: pa.StructArray, path: FieldPath, default: Any) -> pa.Array:
     """What stands at a path below each value; `default` where a part of the path is absent. An absent list is empty already."""
     for name in path:
         array = array.field(name)

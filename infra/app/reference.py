@@ -92,8 +92,8 @@ def _settings_by_section(model: type[BaseModel]) -> dict[str, list[str]]:
 
 
 def _setting(name: str, field: Any) -> str:
-    default = field.default if field.default_factory is None else "the user's data folder"
-    shown = "" if default in (None, PydanticUndefined, ()) else ", ".join(default) if isinstance(default, tuple) else str(default)
+    default = "the user's data folder" if name == "data_dir" else field.get_default(call_default_factory=True)
+    shown = "" if default in (None, PydanticUndefined, (), {}) else ", ".join(default) if isinstance(default, tuple) else str(default)
     environment = "DRIFTLINE_" + name.upper().replace(".", "__")
     return _row(f"`{name}`", f"`{environment}`", _type(field.annotation), f"`{shown}`" if shown else "", field.description or "")
 
@@ -102,6 +102,8 @@ def _type(annotation: Any) -> str:
     arguments = [one for one in get_args(annotation) if one is not type(None)]
     if annotation is SecretStr:
         return "secret"
+    if get_origin(annotation) is dict:
+        return "table"
     if get_origin(annotation) is tuple:
         return f"list of {_type(arguments[0])}"
     if arguments and all(isinstance(one, str) for one in arguments):

@@ -85,12 +85,8 @@ def insert_arrow(client: Client, table: str, rows: pa.Table) -> int:
     return int(summary.written_rows)
 
 
-def insert_columns(client: Client, table: str, columns: Mapping[str, Sequence[Any]], token: str | None = None) -> int:
-    """Insert columns (name → values) in one INSERT; how many rows were written.
-
-    `token` makes the server drop a retry of the identical batch: never give the same token with other rows.
-    """
-    settings: dict[str, Any] = {"insert_deduplication_token": token} if token else {}
+def insert_columns(client: Client, table: str, columns: Mapping[str, Sequence[Any]]) -> int:
+    """Insert columns (name → values) in one INSERT; how many rows were written."""
     names = list(columns)
-    summary = client.insert(table, cast("Any", list(columns.values())), column_names=names, column_oriented=True, settings=settings)
+    summary = client.insert(table, cast("Any", list(columns.values())), column_names=names, column_oriented=True)
     return int(summary.written_rows)

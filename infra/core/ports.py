@@ -16,7 +16,9 @@ Kept = TypeVar("Kept")
 
 
 class Record(NamedTuple):
-    """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time; `raw` the value as it was read."""
+    """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time; `raw` the value as it was read
+    (where the loop fills it in, else empty).
+    """
 
     topic: str
     partition: int

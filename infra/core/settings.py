@@ -260,7 +260,7 @@ class SchedulerSettings(Section):
 class TelemetrySettings(Section):
     """Logs, health and metrics."""
 
-    port_base: int = Field(18900, ge=0, le=65000, description="health and metrics of slot n listen on loopback at this + n")
+    port_base: int = Field(18900, ge=0, le=65000, description="first loopback port of health and metrics (see the page of metrics)")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON lines")
 

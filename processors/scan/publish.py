@@ -14,6 +14,7 @@ from infra.kafka.client import MOST_BYTES, prefixed, transactional_producer
 from infra.kafka.deadletters import dead_letter
 from processors.scan.intake import Entry
 from processors.scan.partial import Outcome
+from schemas.access import scanner_transaction
 from schemas.codec import Codec
 from schemas.events.base import Event
 from schemas.ids import partition_of, subnet_key
@@ -28,8 +29,8 @@ class UnitPublisher:
     """Publishes finished units. Its transactional id is this agent's and slot's, so a restart ends what its predecessor left open."""
 
     def __init__(self, settings: Settings, codec: Codec, meter: Meter) -> None:
-        self._settings, self._codec, self._meter = settings, codec, meter
-        self._producer: Producer = transactional_producer(settings, f"scanner.{settings.scanner.zone}/{settings.scanner.agent_id or ''}")
+        self._settings, self._codec, self._meter, mine = settings, codec, meter, settings.scanner
+        self._producer: Producer = transactional_producer(settings, scanner_transaction(mine.zone, mine.agent_id or ""))
         self._aborts = 0
 
     def publish(self, entry: Entry, consumer: Consumer) -> bool:

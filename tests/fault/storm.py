@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from multiprocessing.context import SpawnProcess
 
-from confluent_kafka import Message
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from infra.core.logs import configure_logs
 from infra.core.settings import Settings, TelemetrySettings
@@ -85,9 +85,7 @@ class Crew:
 
 
 def feed(settings: Settings, count: int, seed: int, bad: float = 0.01) -> dict[str, int]:
-    """Write so many records with fresh keys and times to `ticks`, some of them bad in every way. Returns how many of each kind."""
-    from confluent_kafka import Producer
-
+    """Write so many records to `ticks`, some of them bad in every way, and now and then one to `intel`. Returns how many of each kind."""
     luck, codec, kinds = random.Random(seed), Codec(), dict[str, int]()  # noqa: S311  luck, not a secret
     producer = Producer(producer_config(settings, **{"linger.ms": 5}))
     topic = prefixed(settings, "ticks")
@@ -165,13 +163,15 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 def finished(settings: Settings) -> bool:
     """Whether every record is consumed, and every partition has judged all of `intel`."""
-    from confluent_kafka import Consumer, TopicPartition
-
     asker = Consumer({**connection(settings), "group.id": prefixed(settings, PLAN.role), "isolation.level": "read_uncommitted"})
     try:
         places = [TopicPartition(prefixed(settings, "ticks"), number) for number in range(settings.kafka.partitions)]
         done = {one.partition: one.offset for one in asker.committed(places, 10.0)}
-        return all(done[one.partition] >= asker.get_watermark_offsets(one, 10.0)[1] for one in places)
+        if any(done[one.partition] < asker.get_watermark_offsets(one, 10.0)[1] for one in places):
+            return False
+        end = asker.get_watermark_offsets(TopicPartition(prefixed(settings, "intel"), 0), 10.0)[1]
+        kept_state = (dict(pairs(messages)) for messages in log_of(settings, PLAN.changelog or "").values())
+        return all(int(one.get(b"\0applied|intel") or b"0") >= end for one in kept_state)
     except Exception:  # noqa: BLE001  the broker may be down just now, on purpose
         return False
     finally:
@@ -180,8 +180,6 @@ def finished(settings: Settings) -> bool:
 
 def standing(settings: Settings) -> str:
     """Where each partition stands, for who looks why it does not go on: begin of what is undecided, end, and what the group consumed."""
-    from confluent_kafka import Consumer, TopicPartition
-
     told = []
     both = [
         Consumer({**connection(settings), "group.id": prefixed(settings, PLAN.role), "isolation.level": level})

@@ -117,7 +117,7 @@ def nobody_is_refused() -> AbstractContextManager[Any]:
     return mock.patch.object(Partitions, "positions", positions)
 
 
-def stored_too_early() -> AbstractContextManager[Any]:
+def never_replayed() -> AbstractContextManager[Any]:
     """A mutant: the local store is not brought up from the changelog."""
 
     def replay(self: Partitions, numbers: list[int]) -> None:
@@ -127,7 +127,7 @@ def stored_too_early() -> AbstractContextManager[Any]:
     return mock.patch.object(Partitions, "_replay", replay)
 
 
-@pytest.mark.parametrize("mutant", [offsets_apart, nobody_is_refused, stored_too_early])
+@pytest.mark.parametrize("mutant", [offsets_apart, nobody_is_refused, never_replayed])
 def test_a_broken_engine_is_found_out(mutant: Callable[[], AbstractContextManager[Any]]) -> None:
     def wrong() -> Iterator[int]:
         for seed in range(CONTROLS):

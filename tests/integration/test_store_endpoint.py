@@ -112,20 +112,6 @@ def test_arrow_inserts_are_fast(store: RunningStore) -> None:
         writer.close()
 
 
-def test_a_retry_with_its_token_is_dropped(store: RunningStore) -> None:
-    writer = connect(store.settings, writer=True)
-    try:
-        writer.command(
-            "CREATE TABLE once (a UInt64) ENGINE = ReplacingMergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 100"
-        )
-        for _ in range(3):
-            insert_columns(writer, "once", {"a": [1, 2]}, token="t'1")
-        insert_columns(writer, "once", {"a": [1, 2]}, token="t2")
-        assert writer.query("SELECT count() FROM once").result_rows == [(4,)]
-    finally:
-        writer.close()
-
-
 def test_settings_and_databases_do_not_leak_between_requests(store: RunningStore) -> None:
     tokens = {"X_ClickHouse_User": "driftline", "X_ClickHouse_Key": store.token}
     assert ask(store, "SELECT getSetting('max_threads')", "/?max_threads=1", **tokens)[1] == b"1\n"

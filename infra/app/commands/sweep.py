@@ -78,7 +78,8 @@ def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, R
     """The grant in a file, the book that believes it, and what else this machine knows.
 
     What its scanners ever heard counts as well, and what its sweeps were shown: a grant that was revoked since is no grant, other grants'
-    exclusions hold, and what is frozen is. Raises BadInput for a file that holds no grant, Refused for one that is not believed here.
+    exclusions hold, and what is frozen is. Raises BadInput for a file that holds no grant, Refused for one that is not believed here,
+    MissingPrerequisite for a damaged memory and OSError if it can't be kept.
     """
     try:
         document = json.loads(path.read_bytes())

@@ -45,9 +45,9 @@ def apply(
     require_kafka(settings)
     admin = TopicAdmin(settings)
     changes = admin.plan() if dry_run else admin.apply()
-    rows = [{"topic": change.name, "change": change.action} for change in changes]
+    rows = [{"what": change.name, "change": change.action} for change in changes]
     rows += _rights(settings, dry_run, prune)
-    print_rows("would change" if dry_run else "changed", ("topic", "change"), rows, as_json, "All topics are as they should be.")
+    print_rows("would change" if dry_run else "changed", ("what", "change"), rows, as_json, "All topics and rights are as they should be.")
 
 
 def _rights(settings: Settings, dry_run: bool, prune: bool) -> list[dict[str, str]]:
@@ -63,7 +63,5 @@ def _rights(settings: Settings, dry_run: bool, prune: bool) -> list[dict[str, st
         access.take(beside if prune else ())
     over = "take away" if prune else "not needed, left (see --prune)"
     return [
-        {"topic": f"user {one.user}", "change": f"{word}: {one.said}"}
-        for some, word in ((lacking, "allow"), (beside, over))
-        for one in some
+        {"what": f"user {one.user}", "change": f"{word}: {one.said}"} for some, word in ((lacking, "allow"), (beside, over)) for one in some
     ]
