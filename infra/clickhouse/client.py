@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import clickhouse_connect
@@ -12,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from infra.core.errors import MissingPrerequisite
+from infra.core.secret_files import read_secret, store_token_file
 from infra.core.settings import Settings
 
 WRITER = "driftline"
@@ -32,7 +32,7 @@ def connect(settings: Settings, writer: bool = False) -> Client:
             host="127.0.0.1",
             port=settings.store.port,
             username=WRITER if writer else "default",
-            password=read_token(settings) if writer else "",
+            password=read_secret(store_token_file(settings.data_dir)) if writer else "",
             database=settings.clickhouse.database,
             compress=False,
             autogenerate_session_id=False,
@@ -40,23 +40,6 @@ def connect(settings: Settings, writer: bool = False) -> Client:
         )
     except (ClickHouseError, OSError) as error:
         raise _unreachable(settings, error) from None
-
-
-def token_file(settings: Settings) -> Path:
-    """Where the local store keeps the writer's token."""
-    return settings.data_dir / "store.token"
-
-
-def read_token(settings: Settings) -> str:
-    """The writer's token of the local store. Raises MissingPrerequisite."""
-    path = token_file(settings)
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise MissingPrerequisite(
-            f"The store's token can't be read from {path}: {error.strerror}.",
-            "Start the store once (driftline up, or driftline run store), as the same user and with the same DRIFTLINE_DATA_DIR.",
-        ) from None
 
 
 def _unreachable(settings: Settings, error: Exception) -> MissingPrerequisite:

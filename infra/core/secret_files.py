@@ -17,9 +17,16 @@ def admin_password_file(data_dir: Path) -> Path:
     return data_dir / "kafka" / "admin.password"
 
 
+def store_token_file(data_dir: Path) -> Path:
+    """Where the local store keeps its writer's token."""
+    return data_dir / "store.token"
+
+
 def make_secret(path: Path) -> str:
-    """The secret of this file; a new one of 256 bits where there is none yet. Raises OSError."""
-    if not path.exists():
+    """The secret of this file; a new one of 256 bits where there is none yet. Raises OSError; MissingPrerequisite if it can't be read."""
+    if path.exists():
+        path.chmod(0o600)
+    else:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_secret(path, secrets.token_hex(32))
     return read_secret(path)
@@ -35,11 +42,14 @@ def write_secret(path: Path, secret: str) -> None:
 
 
 def read_secret(path: Path) -> str:
-    """The secret of a file. Raises MissingPrerequisite."""
+    """The secret that `driftline up` made for its servers. Raises MissingPrerequisite if the file can't be read or is empty."""
     try:
-        return path.read_text().strip()
+        secret = path.read_text().strip()
     except OSError as error:
         raise MissingPrerequisite(
-            f"The password in {path} can't be read: {error.strerror}.",
-            "Start the broker once (driftline up), as the same user and with the same DRIFTLINE_DATA_DIR.",
+            f"The secret in {path} can't be read: {error.strerror}.",
+            "Start the servers once (driftline up), as the same user and with the same DRIFTLINE_DATA_DIR.",
         ) from None
+    if not secret:
+        raise MissingPrerequisite(f"{path} is empty.", "Remove it and start the servers (driftline up): they make a new one.")
+    return secret

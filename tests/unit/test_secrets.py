@@ -100,6 +100,9 @@ def test_own_secrets_are_for_the_owner_only_and_stay(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(MissingPrerequisite, match="can't be read"):
         read_secret(tmp_path / "none")
+    path.write_text("\n")
+    with pytest.raises(MissingPrerequisite, match="is empty"):
+        make_secret(path)
 
 
 def test_certificates_of_the_settings_reach_the_client(tmp_path: Path) -> None:

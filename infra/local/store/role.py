@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
 from clickhouse_connect.driver.client import Client
 
 from infra.core.errors import MissingPrerequisite
+from infra.core.secret_files import make_secret, store_token_file
 from infra.core.settings import Settings
 from infra.local.store.endpoint import Limits, StoreServer
 from infra.local.store.engine import Engine
@@ -20,29 +18,6 @@ from infra.local.store.registry_reads import NoSchemas, SchemaCatalog
 log = structlog.get_logger()
 
 DRAIN_SECONDS = 10.0
-
-
-def token_file(settings: Settings) -> Path:
-    """Where the writer's token is."""
-    return settings.data_dir / "store.token"
-
-
-def ensure_token(settings: Settings) -> str:
-    """The writer's token, made on the first start, for this user's eyes only."""
-    path = token_file(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        path.chmod(0o600)
-        token = path.read_text().strip()
-        if not token:
-            raise MissingPrerequisite(f"{path} is empty.", "Remove it; the store makes a new one.") from None
-        return token
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
-    return token
 
 
 def run(
@@ -58,7 +33,7 @@ def run(
     anything is served; adapters do not know each other, so the application hands it in. Raises MissingPrerequisite when the port
     or the data folder is taken.
     """
-    token = ensure_token(settings)
+    token = make_secret(store_token_file(settings.data_dir))
     embedded = settings.clickhouse.dsn is None
     engine = Engine(settings.data_dir / "clickhouse", settings.clickhouse.database, settings.store.memory_mb) if embedded else None
     try:
