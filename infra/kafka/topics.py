@@ -45,11 +45,12 @@ def wanted_topics(settings: Settings) -> list[WantedTopic]:
     for topic in TOPICS:
         for name in concrete_names(topic, settings.zones):
             partitions = topic.partitions(settings.kafka.partitions)
-            found.append(WantedTopic(prefixed(settings, name), partitions, _config(topic)))
+            safe = {"min.insync.replicas": str(settings.kafka.copies_needed)}
+            found.append(WantedTopic(prefixed(settings, name), partitions, _config(topic) | safe))
             if not name.startswith("state."):
                 config = {"cleanup.policy": "delete", "retention.ms": str(DLQ_RETENTION_MS), "message.timestamp.type": "LogAppendTime"}
                 config["max.message.bytes"] = str(MOST_BYTES + 131_072)  # the largest bad record beside its headers
-                found.append(WantedTopic(prefixed(settings, f"dlq.{name}"), partitions, config))
+                found.append(WantedTopic(prefixed(settings, f"dlq.{name}"), partitions, config | safe))
     return found
 
 
