@@ -58,6 +58,8 @@ def _config(topic: Topic) -> dict[str, str]:
     config = {"cleanup.policy": topic.cleanup, "message.timestamp.type": "LogAppendTime"}
     if topic.retention_ms is not None:
         config["retention.ms"] = str(topic.retention_ms)
+    if topic.retention_ms == DAY_MS:
+        config["segment.ms"] = "3600000"  # only whole segments are deleted: of a week's, a late worker would read a week of ticks
     if "compact" in topic.cleanup:
         config |= {
             "min.cleanable.dirty.ratio": "0.2",

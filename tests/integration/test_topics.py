@@ -65,7 +65,7 @@ def test_a_cluster_that_is_not_there_is_a_missing_prerequisite(tmp_path: Path) -
     ("settings", "needed"), [({}, 1), ({"replication": 2}, 1), ({"replication": 3}, 2), ({"replication": 3, "min_insync": 3}, 3)]
 )
 def test_all_copies_but_one_must_hold_a_record_unless_set_otherwise(settings: dict[str, int], needed: int) -> None:
-    wanted = wanted_topics(Settings(kafka=KafkaSettings(**settings)))  # type: ignore[arg-type]
+    wanted = wanted_topics(Settings(kafka=KafkaSettings(**settings)))
     assert {one.config["min.insync.replicas"] for one in wanted} == {str(needed)}
 
 
