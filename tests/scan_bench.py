@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from infra.core.clock import SteadyClock, uptime
 from infra.core.settings import PlannerSettings, Settings
 from infra.kafka.client import Publisher, read_table, read_whole
 from infra.kafka.topics import TopicAdmin
 from processors.scan.heartbeat import Identity
 from processors.scan.scanner import run_scanner
-from processors.scan.scope.authority import uptime
 from processors.scan.scope.orders import key_of_order
 from schemas.codec import Codec
 from schemas.events.base import Event
@@ -95,13 +95,13 @@ class Bench:
 
 
 @contextmanager
-def in_thread(settings: Settings, wire: Wire) -> Iterator[threading.Event]:
+def in_thread(settings: Settings, wire: Wire, clock: SteadyClock | None = None) -> Iterator[threading.Event]:
     stop, ready, failures = threading.Event(), threading.Event(), []
     identity = Identity(str(settings.scanner.agent_id), "default", "wire", (), datetime.now(UTC))
 
     def work() -> None:
         try:
-            run_scanner(settings, identity, wire.run, stop, ready.set)
+            run_scanner(settings, identity, wire.run, stop, ready.set, clock)
         except Exception as error:  # noqa: BLE001  shown below
             failures.append(error)
 

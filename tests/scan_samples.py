@@ -12,8 +12,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from infra.core.clock import uptime
 from infra.core.settings import KafkaSettings, ScannerSettings, ScopeSettings, Settings, Signer
-from processors.scan.scope.authority import uptime
 from processors.scan.scope.gate import Gate, Halted
 from schemas.events.base import PortRange
 from schemas.events.grants import Grant, Intensity

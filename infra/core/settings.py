@@ -55,6 +55,9 @@ class KafkaSettings(Section):
     prefix: str = Field("", description="goes before every topic, group and transactional id, so that a shared cluster works")
     partitions: int = Field(12, ge=1, le=1000, description="partitions of every topic that is not read whole")
     replication: int = Field(1, ge=1, description="replication factor of the topics that Driftline creates")
+    min_insync: int | None = Field(
+        None, ge=1, description="copies that must hold a record before a write counts; unset: one fewer than `replication`, at least 1"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="whether connections are encrypted (SSL) and authenticated (SASL)"
     )
@@ -80,7 +83,14 @@ class KafkaSettings(Section):
             parse_role(role)
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("certificate_file and key_file belong together")
+        if self.min_insync is not None and self.min_insync > self.replication:
+            raise ValueError("min_insync must be at most replication, else nothing can be written")
         return self
+
+    @property
+    def copies_needed(self) -> int:
+        """How many copies must hold a record before a write counts."""
+        return self.min_insync or max(1, self.replication - 1)
 
 
 class BrokerSettings(Section):

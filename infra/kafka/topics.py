@@ -45,11 +45,12 @@ def wanted_topics(settings: Settings) -> list[WantedTopic]:
     for topic in TOPICS:
         for name in concrete_names(topic, settings.zones):
             partitions = topic.partitions(settings.kafka.partitions)
-            found.append(WantedTopic(prefixed(settings, name), partitions, _config(topic)))
+            safe = {"min.insync.replicas": str(settings.kafka.copies_needed)}
+            found.append(WantedTopic(prefixed(settings, name), partitions, _config(topic) | safe))
             if not name.startswith("state."):
                 config = {"cleanup.policy": "delete", "retention.ms": str(DLQ_RETENTION_MS), "message.timestamp.type": "LogAppendTime"}
                 config["max.message.bytes"] = str(MOST_BYTES + 131_072)  # the largest bad record beside its headers
-                found.append(WantedTopic(prefixed(settings, f"dlq.{name}"), partitions, config))
+                found.append(WantedTopic(prefixed(settings, f"dlq.{name}"), partitions, config | safe))
     return found
 
 
@@ -57,6 +58,8 @@ def _config(topic: Topic) -> dict[str, str]:
     config = {"cleanup.policy": topic.cleanup, "message.timestamp.type": "LogAppendTime"}
     if topic.retention_ms is not None:
         config["retention.ms"] = str(topic.retention_ms)
+    if topic.retention_ms == DAY_MS:
+        config["segment.ms"] = "3600000"  # only whole segments are deleted: of a week's, a late worker would read a week of ticks
     if "compact" in topic.cleanup:
         config |= {
             "min.cleanable.dirty.ratio": "0.2",

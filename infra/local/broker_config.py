@@ -24,6 +24,15 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
+class Quorum:
+    """Where a broker is one of several: its number, counted from 1, the controllers' ports of all in that order, their cluster's id."""
+
+    node: int
+    controller_ports: tuple[int, ...]
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerPlan:
     """One broker on one folder: `folder` holds its storage and its generated files, `logs` its log files."""
 
@@ -33,6 +42,7 @@ class BrokerPlan:
     controller_port: int
     heap_mb: int
     access: BrokerAccess | None = None
+    quorum: Quorum | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -61,25 +71,27 @@ class BrokerPlan:
 
 
 def server_properties(plan: BrokerPlan) -> str:
-    """The broker's configuration: one KRaft node, loopback only, small, quiet at rest."""
+    """The broker's configuration: a KRaft node, alone unless its plan says otherwise, loopback only, small, quiet at rest."""
+    ports = plan.quorum.controller_ports if plan.quorum else (plan.controller_port,)
+    # Few coordinators' partitions to load at a start; of each as many copies as there are nodes, and all but one must be there.
+    copies, needed = len(ports), max(1, len(ports) - 1)
     properties: dict[str, object] = {
         "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.voters": f"1@{HOST}:{plan.controller_port}",
+        "node.id": plan.quorum.node if plan.quorum else 1,
+        "controller.quorum.voters": ",".join(f"{number}@{HOST}:{port}" for number, port in enumerate(ports, 1)),
         "listeners": f"PLAINTEXT://{HOST}:{plan.port},CONTROLLER://{HOST}:{plan.controller_port}",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{plan.port}",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": plan.storage,
         "auto.create.topics.enable": "false",
         "message.max.bytes": 8 << 20,
-        # One node: nothing to replicate, and few coordinators' partitions to load at a start.
-        "offsets.topic.replication.factor": 1,
+        "offsets.topic.replication.factor": copies,
         "offsets.topic.num.partitions": 12,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.replication.factor": copies,
+        "transaction.state.log.min.isr": needed,
         "transaction.state.log.num.partitions": 4,
-        "share.coordinator.state.topic.replication.factor": 1,
-        "share.coordinator.state.topic.min.isr": 1,
+        "share.coordinator.state.topic.replication.factor": copies,
+        "share.coordinator.state.topic.min.isr": needed,
         "share.coordinator.state.topic.num.partitions": 1,
         # A laptop may be off for longer than the default of 7 days, and must then go on where it was.
         "offsets.retention.minutes": 365 * 24 * 60,

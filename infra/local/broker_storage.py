@@ -25,7 +25,13 @@ def format_storage(runtime: Runtime, plan: BrokerPlan) -> None:
     if mark.is_file():
         require_readable(plan, mark.read_text().strip())
         return
-    tool = ("kafka.tools.StorageTool", "format", "--ignore-formatted", "--cluster-id", _cluster_id(plan.storage))
+    tool = (
+        "kafka.tools.StorageTool",
+        "format",
+        "--ignore-formatted",
+        "--cluster-id",
+        plan.quorum.cluster_id if plan.quorum else _cluster_id(plan.storage),
+    )
     command = java_command(runtime, plan, *tool, "--config", plan.properties_file)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_SECONDS, check=False)

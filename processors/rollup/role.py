@@ -62,7 +62,11 @@ def build(settings: Settings, codec: Codec, meter: Meter) -> CommittedApp:
 def changelog(app: CommittedApp, settings: Settings) -> Any:
     """The table's changelog. Every key is written once, so time cleans it: no window lives longer than a few hours."""
     name = f"{settings.kafka.prefix}rollups-samples-changelog"
-    segments = {"segment.ms": "3600000", "message.timestamp.type": "LogAppendTime"}
+    segments = {
+        "segment.ms": "3600000",
+        "message.timestamp.type": "LogAppendTime",
+        "min.insync.replicas": str(settings.kafka.copies_needed),
+    }
     kept = timedelta(hours=3)
     return app.topic(
         name,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message, Producer
 
+from infra.core.clock import SteadyClock, uptime
 from infra.core.settings import Settings
 from infra.kafka.client import prefixed, producer_config
+from infra.kafka.timestamps import EPOCH
 from schemas.codec import Codec
 from schemas.events.operations import AgentState, AgentStatus
 from schemas.ids import partition_of
@@ -49,10 +50,8 @@ class Heartbeat:
     between sending and acknowledgement, less the broker's append time.
     """
 
-    def __init__(
-        self, settings: Settings, identity: Identity, codec: Codec, now: Callable[[], datetime], uptime: Callable[[], float]
-    ) -> None:
-        self._settings, self._identity, self._codec, self._now, self._uptime = settings, identity, codec, now, uptime
+    def __init__(self, settings: Settings, identity: Identity, codec: Codec, clock: SteadyClock) -> None:
+        self._settings, self._identity, self._codec, self._clock = settings, identity, codec, clock
         self._producer = Producer(producer_config(settings, **{"message.timeout.ms": 5000, "queue.buffering.max.messages": 1000}))
         self._due = float("-inf")
         self._last: tuple[AgentState, tuple[int, ...]] | None = None
@@ -63,9 +62,9 @@ class Heartbeat:
         """Send a heartbeat if one is due. Never waits."""
         self._producer.poll(0)
         changed = self._last != (progress.state, progress.partitions)
-        if self._uptime() < self._due and not changed:
+        if uptime() < self._due and not changed:
             return
-        self._due = self._uptime() + EVERY_SECONDS
+        self._due = uptime() + EVERY_SECONDS
         self._last = (progress.state, progress.partitions)
         self._send(progress)
 
@@ -75,7 +74,7 @@ class Heartbeat:
         self._producer.flush(1.0)
 
     def _send(self, progress: Progress) -> None:
-        sent_at, me = self._now(), self._identity
+        sent_at, me = self._clock.wall(), self._identity
         status = AgentStatus(
             agent_id=me.agent_id,
             zone=me.zone,
@@ -92,7 +91,7 @@ class Heartbeat:
             drops=self._drops,
             clock_offset_ms=self._offset_ms,
             started_at=me.started_at,
-            at=sent_at,
+            at=self._clock.now(),
         )
 
         def delivered(error: KafkaError | None, message: Message) -> None:
@@ -101,8 +100,8 @@ class Heartbeat:
                 return
             kind, appended = message.timestamp()
             if kind == TIMESTAMP_LOG_APPEND_TIME:
-                middle = (sent_at.timestamp() + self._now().timestamp()) / 2
-                self._offset_ms = round(middle * 1000 - appended)
+                ahead = self._clock.heard(sent_at, EPOCH + timedelta(milliseconds=appended))
+                self._offset_ms = round(ahead / timedelta(milliseconds=1))
 
         partition = partition_of(me.agent_id, self._settings.kafka.partitions)
         value = self._codec.encode("agents", status)

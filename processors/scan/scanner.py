@@ -8,11 +8,11 @@ of them writes.
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from infra.core.clock import SteadyClock, uptime
 from infra.core.errors import Poison
 from infra.core.ports import Ready
 from infra.core.settings import Settings
@@ -27,7 +27,7 @@ from processors.scan.partial import Outcome
 from processors.scan.publish import UnitPublisher
 from processors.scan.scope.acceptance import knows_grant, read_unit, uncovered
 from processors.scan.scope.admission import UNFINISHED, ScannerGate
-from processors.scan.scope.authority import ASK_SECONDS, CALM_SECONDS, Authority, uptime
+from processors.scan.scope.authority import ASK_SECONDS, CALM_SECONDS, Authority
 from processors.scan.scope.contact import Contact
 from processors.scan.witness.witness import Witness
 from schemas.codec import Codec, UndecodableError
@@ -39,14 +39,11 @@ GRANT_PATIENCE = 5.0  # seconds that a unit waits for a grant that the planner s
 MOST_AT_ONCE = 25  # records taken, and units published, between two polls
 
 
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
-
-
-def run_scanner(settings: Settings, identity: Identity, run_unit: Runner, stop: threading.Event, ready: Ready) -> None:
+def run_scanner(
+    settings: Settings, identity: Identity, run_unit: Runner, stop: threading.Event, ready: Ready, clock: SteadyClock | None = None
+) -> None:
     """Scan with this way to run a unit until `stop` is set, then drain. Raises DriftlineError for what a person must mend."""
-    scanner = Scanner(settings, identity, run_unit, codec_for(settings))
+    scanner = Scanner(settings, identity, run_unit, codec_for(settings), clock or SteadyClock())
     try:
         scanner.run(stop, ready)
     except KafkaException as error:
@@ -58,21 +55,21 @@ def run_scanner(settings: Settings, identity: Identity, run_unit: Runner, stop: 
 class Scanner:
     """One scanner process's loop, from start to drain."""
 
-    def __init__(self, settings: Settings, identity: Identity, run_unit: Runner, codec: Codec) -> None:
-        self._settings, self._codec = settings, codec
+    def __init__(self, settings: Settings, identity: Identity, run_unit: Runner, codec: Codec, clock: SteadyClock) -> None:
+        self._settings, self._codec, self._clock = settings, codec, clock
         self._topic = prefixed(settings, work_topic(settings.scanner.zone))
         self._meter, self._fuse = Meter("scanner"), Fuse()
         self._authority = Authority(settings, identity.agent_id, codec)
-        self._gate = ScannerGate(settings, self._authority, uptime, utc_now)
+        self._gate = ScannerGate(settings, self._authority, uptime, clock.now)
         self._contact = Contact(settings.scanner.cut_off_seconds, uptime())
         self._publisher = UnitPublisher(settings, codec, self._meter)
-        self._heartbeat = Heartbeat(settings, identity, codec, utc_now, uptime)
+        self._heartbeat = Heartbeat(settings, identity, codec, clock)
         group = f"scanner.{settings.scanner.zone}"
         small = {"heartbeat.interval.ms": 1000, "queued.min.messages": 100, "queued.max.messages.kbytes": 8192, "fetch.wait.max.ms": 1000}
         self._consumer = Consumer(consumer_config(settings, group, **small))
         self._backlog = Backlog(room=4 * settings.scanner.parallel_units)
         self._witness = Witness(settings, identity.agent_id, codec)
-        self._jobs = Jobs(self._gate, identity, run_unit, utc_now, self._witness)
+        self._jobs = Jobs(self._gate, identity, run_unit, clock.now, self._witness)
         self._paused: set[int] = set()
         self._subscribed = False
         self._done = 0
@@ -163,7 +160,7 @@ class Scanner:
         self._meter.received()
         entry = Entry(partition, message.offset() or 0, message, None, uptime())
         try:
-            entry.unit = read_unit(self._codec, self._settings.scanner.zone, value_of(message), utc_now())
+            entry.unit = read_unit(self._codec, self._settings.scanner.zone, value_of(message), self._clock.now())
         except (UndecodableError, Poison) as reason:
             self._set_aside(entry, reason)
             entry.finish(Outcome(error=reason))
@@ -213,7 +210,7 @@ class Scanner:
         room = self._settings.scanner.parallel_units - len(self._jobs)
         if room <= 0 or self._gate.cut_off() or self._authority.orders.draining or not self._backlog.queues:
             return
-        for entry in self._backlog.startable(utc_now(), room, self._may_start):
+        for entry in self._backlog.startable(self._clock.now(), room, self._may_start):
             unit = entry.unit
             if unit is None:
                 continue

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from infra.core.clock import SteadyClock
 from infra.core.errors import BadInput
 from infra.core.ports import Emit
 from infra.core.settings import Settings
@@ -21,6 +22,7 @@ from infra.core.telemetry import Meter
 from infra.kafka.client import consumer_config, key_of, prefixed, read_whole, transactional_producer, unreachable, value_of
 from infra.kafka.deadletters import dead_letter
 from infra.kafka.registry import codec_for
+from infra.kafka.timestamps import EPOCH
 from producers.scheduler.due import due_slot
 from producers.scheduler.firing import TICKS, Timetable, firing
 from schemas.codec import Codec, UndecodableError
@@ -30,17 +32,11 @@ from schemas.topics import topic_named
 
 log = structlog.get_logger()
 POLL_SECONDS = 0.5
-Clock = Callable[[], datetime]
 
 
-def utc_now() -> datetime:
-    """The time now, in UTC."""
-    return datetime.now(UTC)
-
-
-def run(settings: Settings, stop: threading.Event, ready: Callable[[], None], clock: Clock = utc_now) -> None:
+def run(settings: Settings, stop: threading.Event, ready: Callable[[], None], clock: SteadyClock | None = None) -> None:
     """Schedule until `stop` is set. Raises DriftlineError for what a person must mend."""
-    scheduler = Scheduler(settings, codec_for(settings), clock)
+    scheduler = Scheduler(settings, codec_for(settings), clock or SteadyClock())
     try:
         scheduler.run(stop, ready)
     except KafkaException as error:
@@ -52,7 +48,7 @@ def run(settings: Settings, stop: threading.Event, ready: Callable[[], None], cl
 class Scheduler:
     """One scheduler, active or waiting to be."""
 
-    def __init__(self, settings: Settings, codec: Codec, clock: Clock) -> None:
+    def __init__(self, settings: Settings, codec: Codec, clock: SteadyClock) -> None:
         self._settings, self._codec, self._clock = settings, codec, clock
         self._table = Timetable(settings.kafka.partitions, settings.scheduler.tick_seconds, settings.planner.max_addresses)
         self._meter = Meter("scheduler")
@@ -111,7 +107,7 @@ class Scheduler:
             campaign = self._codec.decode("campaigns", value)
             if not isinstance(campaign, Campaign) or campaign.campaign_id != key or key == TICKS:
                 raise BadInput("The key of a campaign must be its id.")
-            due_slot(campaign, None, self._clock())
+            due_slot(campaign, None, self._clock.now())
             self._campaigns[key] = campaign
         except (UndecodableError, ValueError, ArithmeticError, BadInput) as reason:
             self._bad.append((message, reason))
@@ -124,7 +120,7 @@ class Scheduler:
             self._producer = producer
             log.info("scheduler_active", campaigns=len(self._campaigns))
         bad = self._news_of_bad()
-        outputs = list(firing(self._campaigns, self._state, self._clock(), self._table))
+        outputs = list(firing(self._campaigns, self._state, self._clock.now(), self._table))
         if not outputs and not bad:
             return
         producer.begin_transaction()
@@ -167,9 +163,16 @@ class Scheduler:
         row = topic_named(one.topic)
         partition = one.partition if one.partition is not None else partition_of(one.key, row.partitions(self._settings.kafka.partitions))
         value = one.raw if one.event is None else self._codec.encode(one.topic, one.event)
+        sent = self._clock.wall()
+
+        def told(error: KafkaError | None, message: Message) -> None:
+            kind, appended = message.timestamp()
+            if error is None and kind == TIMESTAMP_LOG_APPEND_TIME:
+                self._clock.heard(sent, EPOCH + timedelta(milliseconds=appended))
+
         while True:
             try:
-                producer.produce(prefixed(self._settings, one.topic), value, one.key.encode(), partition)
+                producer.produce(prefixed(self._settings, one.topic), value, one.key.encode(), partition, on_delivery=told)
                 return
             except BufferError:
                 producer.poll(0.1)

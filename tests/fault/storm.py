@@ -152,6 +152,18 @@ def wrong(settings: Settings) -> list[str]:
     return found
 
 
+def must_fail(settings: Settings) -> None:
+    """The negative control: one output more is seen."""
+    from confluent_kafka import Producer
+
+    extra = next(message for messages in log_of(settings, "rollups").values() for message in messages)
+    producer = Producer(producer_config(settings))
+    producer.produce(prefixed(settings, "rollups"), extra.value(), extra.key(), extra.partition() or 0)
+    producer.flush(20)
+    (sentence,) = wrong(settings)
+    assert f"partition {extra.partition()}" in sentence
+
+
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Wait for a condition. Raises InfrastructureError when it does not come true: that is no mismatch, but nothing is shown either."""
     deadline = time.monotonic() + seconds
@@ -174,6 +186,18 @@ def finished(settings: Settings) -> bool:
         return all(int(one.get(b"\0applied|intel") or b"0") >= end for one in kept_state)
     except Exception:  # noqa: BLE001  the broker may be down just now, on purpose
         return False
+    finally:
+        asker.close()
+
+
+def consumed(settings: Settings) -> int:
+    """How many offsets of `ticks` the group has consumed. Raises KafkaException when nobody can tell."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    asker = Consumer({**connection(settings), "group.id": prefixed(settings, PLAN.role)})
+    try:
+        places = [TopicPartition(prefixed(settings, "ticks"), number) for number in range(settings.kafka.partitions)]
+        return sum(max(0, one.offset) for one in asker.committed(places, 10.0))
     finally:
         asker.close()
 

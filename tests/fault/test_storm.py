@@ -23,7 +23,7 @@ from infra.kafka.client import producer_config, transactional_producer
 from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
 from tests.brokers import broker_settings
-from tests.fault.storm import Crew, InfrastructureError, feed, finished, log_of, standing, tormenting, until, wrong
+from tests.fault.storm import Crew, InfrastructureError, feed, finished, log_of, must_fail, standing, tormenting, until, wrong
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 PARTITIONS, WORKERS = 11, 3
@@ -99,17 +99,7 @@ def test_kills_of_workers_and_of_the_broker_change_nothing(tmp_path: Path, size:
         print(f"{kinds}; {crew.starts} starts of workers, {time.monotonic() - begun:.0f} s")
         assert crew.starts >= WORKERS + size.kills // 2, "hardly anybody was killed"
         assert wrong(site.settings) == []
-        _must_fail(site)
-
-
-def _must_fail(site: Site) -> None:
-    """The negative control: one output more is seen."""
-    extra = next(message for messages in log_of(site.settings, "rollups").values() for message in messages)
-    producer = Producer(producer_config(site.settings))
-    producer.produce("rollups", extra.value(), extra.key(), extra.partition() or 0)
-    producer.flush(20)
-    (sentence,) = wrong(site.settings)
-    assert f"partition {extra.partition()}" in sentence
+        must_fail(site.settings)
 
 
 @pytest.mark.timeout(900)

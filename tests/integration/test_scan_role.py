@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,10 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from infra.core.clock import SteadyClock, uptime, utc_now
 from infra.kafka.client import prefixed, producer_config, read_whole
 from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
-from processors.scan.scope.authority import uptime
 from schemas.events.grants import CommandKind
 from schemas.events.operations import AgentState
 from schemas.events.targets import Cause, TargetRequest
@@ -282,3 +282,18 @@ def test_the_rest_of_a_unit_that_took_too_long_is_asked_for(bench: Bench) -> Non
     assert 80 <= sent <= 125
     assert (request.targets, request.ports) == (("198.18.1.1",), f"{sent + 1}-200")
     assert (request.grant_id, request.campaign_id, request.cause) == ("lab", "weekly", Cause.PUSHED)
+
+
+def test_a_clock_that_jumps_an_hour_is_not_followed_but_told(bench: Bench) -> None:
+    """What is stamped goes on as if nothing had been, a grant neither ends nor lives longer, and `agents` says how far the clock is off."""
+    bench.say("grants", "lab", make_grant())
+    jumped = timedelta(0)
+    with in_thread(bench.settings, Wire(bench.wire, "agent-0"), SteadyClock(lambda: utc_now() + jumped)):
+        wait_for(lambda: heartbeats(bench))
+        for number, jumped in enumerate((timedelta(hours=1), timedelta(hours=-1))):
+            bench.push(make_unit(number))
+            wait_for(lambda number=number: len(bench.sweeps()) == number + 1)  # type: ignore[misc]
+            wanted = jumped / timedelta(milliseconds=1)
+            wait_for(lambda wanted=wanted: abs(next(iter(heartbeats(bench).values())).clock_offset_ms - wanted) < 5_000)  # type: ignore[misc]
+            assert abs(next(iter(heartbeats(bench).values())).at - utc_now()) < timedelta(seconds=20)
+    assert all(one.complete for one in bench.sweeps())

@@ -11,14 +11,16 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Message, Producer
 
+from infra.core.clock import SteadyClock, utc_now
 from infra.core.settings import KafkaSettings, SchedulerSettings, Settings
 from infra.kafka.client import Publisher, producer_config, read_whole, value_of
+from infra.kafka.timestamps import recorded_at
 from infra.kafka.topics import TopicAdmin
 from producers.auditing import Actor
 from producers.campaigns.running import CampaignForm, Office, create_campaign, steer_campaign
@@ -43,9 +45,9 @@ def settings(kafka: str, tmp_path: Path) -> Settings:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[None]:
+def running(settings: Settings, clock: SteadyClock | None = None) -> Iterator[None]:
     stop, ready = threading.Event(), threading.Event()
-    thread = threading.Thread(target=role.run, args=(settings, stop, ready.set))
+    thread = threading.Thread(target=role.run, args=(settings, stop, ready.set, clock))
     thread.start()
     try:
         assert ready.wait(40)
@@ -112,6 +114,24 @@ def test_every_partition_gets_each_tick_once(settings: Settings) -> None:
     partitions: list[bool] = []
     read_whole(settings, "ticks", lambda message: partitions.append(message.key() == str(message.partition()).encode()))
     assert all(partitions)
+
+
+def test_a_clock_that_jumps_an_hour_neither_stops_the_ticks_nor_runs_ahead(settings: Settings) -> None:
+    jumped = timedelta(0)
+    with running(settings, SteadyClock(lambda: utc_now() + jumped)):
+        for jumped in (timedelta(0), timedelta(hours=1), timedelta(hours=-1)):  # noqa: B007  the clock reads it
+            ticks = len(events(settings, "ticks"))
+            until(lambda ticks=ticks: len(events(settings, "ticks")) > ticks + 3)  # type: ignore[misc]
+    seen: list[tuple[datetime, datetime]] = []
+
+    def take(message: Message) -> None:
+        tick = Codec().decode("ticks", value_of(message) or b"")
+        if isinstance(tick, Tick) and tick.partition == 0:
+            seen.append((tick.minute, recorded_at(message)))
+
+    read_whole(settings, "ticks", take)
+    assert all(timedelta(seconds=-5) < recorded - minute < timedelta(seconds=20) for minute, recorded in seen), seen
+    assert seen == sorted(seen)
 
 
 def child(settings: Settings) -> None:

@@ -59,3 +59,16 @@ def test_a_cluster_that_is_not_there_is_a_missing_prerequisite(tmp_path: Path) -
     (port,) = free_ports(1)
     with pytest.raises(MissingPrerequisite, match="does not answer"):
         TopicAdmin(Settings(data_dir=tmp_path, kafka=KafkaSettings(bootstrap=f"127.0.0.1:{port}"))).plan()
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"), [({}, 1), ({"replication": 2}, 1), ({"replication": 3}, 2), ({"replication": 3, "min_insync": 3}, 3)]
+)
+def test_all_copies_but_one_must_hold_a_record_unless_set_otherwise(settings: dict[str, int], needed: int) -> None:
+    wanted = wanted_topics(Settings(kafka=KafkaSettings(**settings)))
+    assert {one.config["min.insync.replicas"] for one in wanted} == {str(needed)}
+
+
+def test_more_copies_needed_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="min_insync must be at most replication"):
+        KafkaSettings(replication=2, min_insync=3)

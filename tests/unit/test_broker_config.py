@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from infra.core.errors import MissingPrerequisite
-from infra.local.broker_config import BrokerPlan, Runtime, java_command, server_properties
+from infra.local.broker_config import BrokerPlan, Quorum, Runtime, java_command, server_properties
 from infra.local.broker_storage import require_readable
 from infra.local.broker_wait import require_space
 from infra.local.jars import KAFKA_VERSION
@@ -67,3 +68,12 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     require_space(plan(tmp_path), needed_mb=1)
     with pytest.raises(MissingPrerequisite, match=r"disk is full.*DRIFTLINE_DATA_DIR"):
         require_space(plan(tmp_path), needed_mb=1 << 40)
+
+
+def test_one_of_three_nodes_keeps_three_copies_of_which_two_must_be_there() -> None:
+    three = replace(plan(), quorum=Quorum(2, (6001, 5002, 6003), "cluster"))
+    said = dict(line.split("=", 1) for line in server_properties(three).splitlines())
+    assert said["node.id"] == "2"
+    assert said["controller.quorum.voters"] == "1@127.0.0.1:6001,2@127.0.0.1:5002,3@127.0.0.1:6003"
+    assert {value for name, value in said.items() if name.endswith("replication.factor")} == {"3"}
+    assert {value for name, value in said.items() if name.endswith("min.isr")} == {"2"}

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from infra.core.clock import uptime
 from processors.scan.scope.admission import ScannerGate, UnitGate
-from processors.scan.scope.authority import uptime
 from processors.scan.scope.gate import Halted, OutOfScope
 from processors.scan.scope.mask import column_of
 from processors.scan.scope.orders import EVERYTHING, Orders

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infra.core.clock import uptime
 from processors.scan.look import Look
 from processors.scan.meter import Meter
 from processors.scan.partial import Outcome
@@ -12,7 +13,7 @@ from processors.scan.probing.evidence import Evidence
 from processors.scan.probing.fitting import fitted
 from processors.scan.publish import TOO_LARGE, too_large
 from processors.scan.scope.admission import ScannerGate, UnitGate
-from processors.scan.scope.authority import Authority, uptime
+from processors.scan.scope.authority import Authority
 from schemas.codec import Codec
 from schemas.events.base import PortRange
 from schemas.events.observations import Certificate, HostObservation, HttpFacts, ServiceObservation, TlsFacts

@@ -10,11 +10,12 @@ from typing import cast
 
 from confluent_kafka import Message
 
+from infra.core.clock import uptime
 from processors.scan.heartbeat import Identity
 from processors.scan.intake import Entry, Stage
 from processors.scan.jobs import Jobs
 from processors.scan.scope.admission import ScannerGate
-from processors.scan.scope.authority import Authority, uptime
+from processors.scan.scope.authority import Authority
 from processors.scan.scope.gate import Gate
 from schemas.codec import Codec
 from schemas.events.targets import WorkUnit

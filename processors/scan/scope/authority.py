@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from infra.core.clock import uptime
 from infra.core.errors import DriftlineError, MissingPrerequisite
 from infra.core.settings import Settings
 from infra.core.trust import load_signers, signers_stamp
@@ -31,11 +32,6 @@ POLL_SECONDS = 0.25
 ASK_SECONDS = 1.0
 CALM_SECONDS = 2.0  # between two questions while nothing is in work
 TOPICS = ("grants", "commands")
-
-
-def uptime() -> float:
-    """Seconds since the machine started, sleep included: a process or laptop that was stopped finds that time has passed."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(slots=True)
