@@ -11,12 +11,16 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 from infra.core.errors import UnreadableState
 from infra.core.settings import Settings
 from schemas.events.base import Event
+from schemas.plain import Plain
 
 Kept = TypeVar("Kept")
 
 
 class Record(NamedTuple):
-    """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time; `raw` the value as it was read."""
+    """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time; `raw` the value as it was read.
+
+    Where the step's plan asks for plain data, that is in `plain`, and `event` is None.
+    """
 
     topic: str
     partition: int
@@ -25,6 +29,7 @@ class Record(NamedTuple):
     key: str
     event: Event | None
     raw: bytes = b""
+    plain: Plain | None = None
 
 
 class Emit(NamedTuple):
@@ -36,7 +41,7 @@ class Emit(NamedTuple):
 
     topic: str
     key: str
-    event: Event | None = None
+    event: Event | Plain | None = None
     route: str | None = None
     partition: int | None = None
     raw: bytes | None = None
@@ -106,7 +111,7 @@ class StepPlan:
     """How the loop runs a step: the role's name, what it reads, where its state is kept.
 
     `changelog`: topic of the state (None: stateless). `global_tables`: single-partition topics read whole; the changes of those named in
-    `global_inputs` are handled as records too.
+    `global_inputs` are handled as records too. `plain`: the inputs are read as plain data, without models.
     """
 
     role: str
@@ -114,6 +119,7 @@ class StepPlan:
     changelog: str | None = None
     global_tables: tuple[str, ...] = ()
     global_inputs: tuple[str, ...] = ()
+    plain: bool = False
 
 
 Ready = Callable[[], None]
