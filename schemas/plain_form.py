@@ -45,7 +45,7 @@ def soundness(annotation: Any, bounds: tuple[Any, ...] = ()) -> Test | None:
         return None if inner is None else lambda value: value is None or inner(value)
     if origin is tuple:
         each = soundness(arguments[0])
-        return None if each is None else lambda value: all(map(each, value))
+        return None if each is None else lambda value: not value or all(map(each, value))
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _sound_record(annotation)
     low, high = (next((getattr(one, name) for one in bounds if hasattr(one, name)), None) for name in ("ge", "le"))
@@ -61,10 +61,7 @@ def _sound_record(model: type[BaseModel]) -> Test | None:
     tests = [(name, test) for name, test in found if test is not None]
 
     def sound(value: Any) -> bool:
-        for name, test in tests:
-            if not test(value[name]):
-                return False
-        return True
+        return all(test(value[name]) for name, test in tests)
 
     return sound if tests else None
 

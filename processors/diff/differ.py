@@ -14,7 +14,7 @@ from processors.diff.diffing import Folded, fold_look, fold_observation, fold_ti
 from processors.diff.draft import MINUTE
 from processors.diff.glancing import Glance, glance
 from processors.diff.settling import Settled, look_settles, looks_alike, observation_settles
-from processors.diff.votes import SECOND, Look, looks
+from processors.diff.votes import SECOND, Look, hosts_of, impact_on, silent
 from processors.enrich.fingerprints import Fingerprints, built_in
 from schemas.codec import Codec
 from schemas.events.targets import Cause, TargetRequest
@@ -70,13 +70,13 @@ class Differ:
     def _sweep(self, sweep: Sweep, context: Context) -> Iterator[Emit]:
         zone, transport, at = sweep["zone"], sweep["transport"], sweep["finished_at"]
         asked = hash((transport, sweep["recall"], *((span["first"], span["last"]) for span in sweep["ports"])))
-        for look in looks(sweep):
-            host = look.host
-            key = asset_key(zone, host["address"])
+        for address, host in hosts_of(sweep).items():
+            key = asset_key(zone, address)
             state = context.state.get(key)
-            if state is None and not host["answered"]:
+            if state is None and (host is None or not host["answered"]):
                 continue
             place, said = f"{transport}|{key}", (asked, repr(host))
+            look = Look(sweep, host or silent(address), impact_on(sweep, address))
             if not look.impact and self._settled.holds(place, at, said, state):
                 continue
             asset = self._asset(key, state)

@@ -119,9 +119,7 @@ def merge_path(old: Sequence[Hop] | None, new: Sequence[Hop]) -> list[Hop]:
     """The path after `new`, without times. Hops that stayed silent now keep the address that they had, unless the path moved."""
     known = {hop["ttl"]: hop["address"] for hop in old or ()}
     moved = old is not None and path_moved(old, new)
-    return [
-        {"ttl": hop["ttl"], "address": hop["address"] or ("" if moved else known.get(hop["ttl"], "")), "rtt_ms": None} for hop in new
-    ]
+    return [{"ttl": hop["ttl"], "address": hop["address"] or ("" if moved else known.get(hop["ttl"], "")), "rtt_ms": None} for hop in new]
 
 
 def path_moved(old: Sequence[Hop], new: Sequence[Hop]) -> bool:

@@ -11,7 +11,7 @@ from processors.diff.diffing import fold_look, fold_observation
 from processors.diff.draft import HOUR, MINUTE, steady
 from processors.diff.votes import Look, Verdict, as_of
 from processors.enrich.fingerprints import Fingerprints
-from schemas.plain import Asset, Observation
+from schemas.plain import Asset, Observation, ServiceState
 
 MOST = 200_000
 """So many looks are remembered, in some 60 MB; then all are forgotten."""
@@ -43,12 +43,11 @@ class Settled:
 
 def looks_alike(before: Asset, after: Asset) -> bool:
     """Whether a look at ports finds the same here and there: all but details, paths, names and times."""
-    one, other = before["services"], after["services"]
-    return (
-        before["up"] == after["up"]
-        and len(one) == len(other)
-        and all(mine["seen"] is not None and steady({**mine, "seen": None}) == steady({**his, "seen": None}) for mine, his in zip(one, other, strict=True))
-    )
+    return before["up"] == after["up"] and [*map(_ports_alone, before["services"])] == [*map(_ports_alone, after["services"])]
+
+
+def _ports_alone(service: ServiceState) -> tuple[object, ...]:
+    return steady({**service, "seen": None}), service["seen"] is None
 
 
 def observation_settles(asset: Asset | None, seen: Observation, table: Fingerprints, settings: DifferSettings) -> int | None:

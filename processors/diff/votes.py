@@ -72,17 +72,24 @@ def _holds(spans: Sequence[Range], port: int) -> bool:
 
 def looks(sweep: Sweep) -> Iterator[Look]:
     """One look for every host of a unit, those that were silent throughout included."""
-    impact: dict[str, tuple[int, ...]] = {}
-    for one in sweep["impact"]:
-        impact[one["address"]] = (*impact.get(one["address"], ()), one["port"])
-    hosts = {host["address"]: host for host in sweep["hosts"]}
+    return (Look(sweep, host or silent(address), impact_on(sweep, address)) for address, host in hosts_of(sweep).items())
+
+
+def hosts_of(sweep: Sweep) -> dict[str, HostPorts | None]:
+    """What a unit says of each host that it probed, by address; None of those that were silent throughout."""
+    hosts: dict[str, HostPorts | None] = {host["address"]: host for host in sweep["hosts"]}
     for address in sweep["probed"]:
-        if address not in hosts:
-            hosts[address] = _silent(address)
-    return (Look(sweep, host, impact.get(address, ())) for address, host in hosts.items())
+        hosts.setdefault(address)
+    return hosts
 
 
-def _silent(address: str) -> HostPorts:
+def impact_on(sweep: Sweep, address: str) -> tuple[int, ...]:
+    """The ports on which a host stopped answering while it was probed."""
+    return tuple(one["port"] for one in sweep["impact"] if one["address"] == address)
+
+
+def silent(address: str) -> HostPorts:
+    """What a unit says of a host without naming it."""
     return {"address": address, "answered": [], "closed": [], "unreachable": [], "not_probed": [], "echo": False}
 
 
