@@ -74,8 +74,8 @@ def quix(settings: Settings) -> None:
         kept = QuixState(state)
         if step.changes_nothing("probes", value, kept):
             return []
-        event: Any = codec.decode("probes", value)
-        record = Record("probes", 0, 0, EPOCH, subnet_key(event.zone, event.subnet), event, value)
+        plain = codec.read("probes", value)
+        record = Record("probes", 0, 0, EPOCH, subnet_key(plain.fields["zone"], plain.fields["subnet"]), None, value, plain)
         return [codec.encode(one.topic, one.event) for one in step.handle(record, Context(0, 1, kept, FixedTables())) if one.event]
 
     source = app.topic(f"{prefix}probes", key_deserializer="str", value_deserializer="bytes")

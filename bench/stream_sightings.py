@@ -47,7 +47,7 @@ class Network:
                 for event in self.unit(look, net, START + look * EVERY + number * timedelta(milliseconds=10)):
                     value = codec.encode("probes", event)
                     if not step.changes_nothing("probes", value, self._state):
-                        told = step.handle(Record("probes", 0, 0, START, key, event, value), context)
+                        told = step.handle(Record("probes", 0, 0, START, key, None, value, codec.read("probes", value)), context)
                         self._changes += [codec.encode(one.topic, one.event) for one in told if one.event]
                     yield key, value
 

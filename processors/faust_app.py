@@ -94,10 +94,15 @@ class StepWorker:
         value, state = message.value, TableState(self._table)
         if value is not None and isinstance(self._step, Glancing) and self._step.changes_nothing(topic, value, state):
             return
-        event = None if value is None else self._codec.decode(topic, value)
+        event = plain = None
+        if value is not None and self._plan.plain:
+            plain = self._codec.read(topic, value)
+        elif value is not None:
+            event = self._codec.decode(topic, value)
         recorded = EPOCH + timedelta(milliseconds=round(message.timestamp * 1000))
         key = (message.key or b"").decode("utf-8", "replace")
-        await self._produce(message.partition, Record(topic, message.partition, message.offset, recorded, key, event, value or b""), state)
+        record = Record(topic, message.partition, message.offset, recorded, key, event, value or b"", plain)
+        await self._produce(message.partition, record, state)
 
     async def _apply_news(self, partition: int) -> None:
         """Hand this partition the records of the global inputs that it has not had yet: here that waits for its next record or tick."""

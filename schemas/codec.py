@@ -20,6 +20,8 @@ from pydantic import BaseModel, ValidationError
 
 from schemas.events.base import Event
 from schemas.events.targets import TargetRequest
+from schemas.plain import Plain
+from schemas.plain_form import named, soundness, without_times
 from schemas.release import current_schema, released, schema_id
 from schemas.topics import topic_named
 from schemas.wording import what_is_wrong
@@ -27,6 +29,15 @@ from schemas.wording import what_is_wrong
 MAGIC = 0
 MOST_JSON = 1 << 19
 HEADER = struct.Struct(">bI")
+Form = Callable[[Any], Any]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+FORMS: tuple[Form, Form] = _as_it_is, without_times
+"""How a schema reads for models, and for plain data."""
 
 
 class UndecodableError(ValueError):
@@ -50,20 +61,25 @@ class Codec:
         self._fetch = fetch
         self._known = dict(known or {})
         self._writers: dict[str, tuple[bytes, Any]] = {}
-        self._readers: dict[int, Any] = {}
-        self._current: dict[str, Any] = {}
+        self._readers: dict[tuple[int, Form], Any] = {}
+        self._current: dict[tuple[str, Form], Any] = {}
         self._numbers: dict[str, int] = {}
 
-    def encode(self, topic: str, event: Event) -> bytes:
+    def encode(self, topic: str, event: Event | Plain) -> bytes:
         """The record's value. Raises TypeError for an event that the topic does not hold."""
-        row = topic_named(topic)
-        if type(event) not in row.events:
-            raise TypeError(f"{topic} does not hold {type(event).__name__}")
+        name = event.name if isinstance(event, Plain) else type(event).__name__
+        models = _models(topic)
+        if name not in models:
+            raise TypeError(f"{topic} does not hold {name}")
         header, schema = self._writing(topic)
+        if isinstance(event, Plain):
+            convert = named(models[name])
+            plain = convert(event.fields) if convert else event.fields
+        else:
+            plain = plainly(models[name])(event)
         out = io.BytesIO()
         out.write(header)
-        plain = plainly(type(event))(event)
-        fastavro.schemaless_writer(out, schema, (f"driftline.{type(event).__name__}", plain) if len(row.events) > 1 else plain)
+        fastavro.schemaless_writer(out, schema, (f"driftline.{name}", plain) if len(models) > 1 else plain)
         return out.getvalue()
 
     def header(self, topic: str) -> bytes:
@@ -85,9 +101,8 @@ class Codec:
                 if len(value) > MOST_JSON:
                     raise UndecodableError(f"JSON of {len(value)} bytes is more than a target may have ({MOST_JSON})")
                 return TargetRequest.model_validate_json(value)
-            name, plain = self._read(row.name, value)
-            model = {one.__name__: one for one in row.events}[name] if name else row.events[0]
-            return model.model_validate(plain)
+            name, plain = self._read(row.name, value, FORMS[0])
+            return _models(row.name)[name].model_validate(plain)
         except UndecodableError:
             raise
         except ValidationError as error:
@@ -95,24 +110,44 @@ class Codec:
         except Exception as error:  # noqa: BLE001  whatever hostile bytes do to the decoder, the record is bad and the role goes on
             raise UndecodableError(f"{type(error).__name__}: {error}") from None
 
-    def _read(self, topic: str, value: bytes) -> tuple[str, Any]:
+    def read(self, topic: str, value: bytes) -> Plain:
+        """The record as plain data, of a topic that holds Avro alone: what `decode` takes is taken here, and nothing else.
+
+        Raises UndecodableError with the reason.
+        """
+        try:
+            name, plain = self._read(topic, value, FORMS[1])
+        except UndecodableError:
+            raise
+        except Exception as error:  # noqa: BLE001  as above
+            raise UndecodableError(f"{type(error).__name__}: {error}") from None
+        sound = soundness(_models(topic)[name])
+        if sound is not None and not sound(plain):
+            self.decode(topic, value)
+            raise UndecodableError("a value is out of its bounds")  # the model says it better, and got here first
+        return Plain(name, plain)
+
+    def _read(self, topic: str, value: bytes, form: Form) -> tuple[str, Any]:
         if len(value) < HEADER.size or value[0] != MAGIC:
             raise UndecodableError("the value is not in the Confluent wire format (magic byte 0, then a 4-byte schema id)")
         _, number = HEADER.unpack_from(value)
-        if topic not in self._current:
-            self._current[topic] = fastavro.parse_schema(current_schema(topic))
+        current = self._current.get((topic, form))
+        if current is None:
+            current = self._current[topic, form] = fastavro.parse_schema(form(current_schema(topic)))
         body = io.BytesIO(value)
         body.seek(HEADER.size)
         # What was written with the current schema is read without resolving one by another: that takes more than half the time.
         ours = number == self._number(topic)
-        writer, reader = (self._current[topic], None) if ours else (self._writer(number), self._current[topic])
+        writer, reader = (current, None) if ours else (self._writer(number, form), current)
         read = fastavro.schemaless_reader(body, writer, reader, return_record_name=True, return_record_name_override=True)
         if body.tell() != len(value):
             raise UndecodableError("bytes are left over after the record")
-        union = len(topic_named(topic).events) > 1
-        if union and not isinstance(read, tuple):
+        models = _models(topic)
+        if len(models) == 1:
+            return next(iter(models)), read
+        if not isinstance(read, tuple):
             raise UndecodableError("the schema is not one of this topic")
-        return (read[0].rpartition(".")[2], read[1]) if union else ("", read)
+        return read[0].rpartition(".")[2], read[1]
 
     def _number(self, topic: str) -> int:
         """The hash that stands for a topic's current schema; a registry's own number for it is resolved as any other."""
@@ -120,14 +155,20 @@ class Codec:
             self._numbers[topic] = schema_id(current_schema(topic))
         return self._numbers[topic]
 
-    def _writer(self, number: int) -> Any:
-        if number not in self._readers:
+    def _writer(self, number: int, form: Form) -> Any:
+        if (number, form) not in self._readers:
             entry = released().get(number)
             text = self._known.get(number) or (entry[1] if entry else None) or self._fetch(number)
             if text is None:
                 raise UndecodableError(f"no schema has the id {number}")
-            self._readers[number] = fastavro.parse_schema(json.loads(text))
-        return self._readers[number]
+            self._readers[number, form] = fastavro.parse_schema(form(json.loads(text)))
+        return self._readers[number, form]
+
+
+@functools.cache
+def _models(topic: str) -> Mapping[str, type[Event]]:
+    """The models of what a topic holds, by name."""
+    return {one.__name__: one for one in topic_named(topic).events}
 
 
 Convert = Callable[[Any], Any]
@@ -153,10 +194,6 @@ def plainly(annotation: Any) -> Convert:
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return str
     return _as_it_is
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def _nullable(inner: Any) -> Convert:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
+
+from pydantic import BaseModel
 
 from infra.core.ports import Context, Emit, FixedTables, MemoryState, Record
 from infra.core.settings import DifferSettings
@@ -17,6 +20,7 @@ from schemas.events.observations import Certificate, Hop, HostObservation, HostP
 from schemas.events.operations import Tick
 from schemas.events.targets import TargetRequest
 from schemas.ids import asset_key, content_id, subnet_key
+from schemas.plain import milliseconds
 from schemas.portset import parse_ports
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
@@ -120,6 +124,17 @@ def http(server: str = "", **fields: Any) -> HttpFacts:
     return HttpFacts(status=fields.pop("status", 200), server=server, **fields)
 
 
+def plain(value: Any) -> Any:
+    """An event, or a part of one, as plain data: `schemas.plain`."""
+    if isinstance(value, BaseModel):
+        return {name: plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    return milliseconds(value) if isinstance(value, datetime) else value
+
+
 @dataclass
 class Bench:
     """A differ with its state in memory, one partition."""
@@ -146,10 +161,15 @@ class Bench:
             if self.glancing and self._step.changes_nothing(topic, raw, self.state):
                 self.passed_by += 1
                 continue
-            record = Record(topic, 0, self._offset, START, key, event, raw if self.glancing else b"")
-            new += self._step.handle(record, Context(0, 1, self.state, FixedTables()))
+            record = Record(topic, 0, self._offset, START, key, None, raw if self.glancing else b"", self._codec.read(topic, raw))
+            new += [self._as_written(one) for one in self._step.handle(record, Context(0, 1, self.state, FixedTables()))]
         self.emitted += new
         return [one.event for one in new if isinstance(one.event, AssetChange)]
+
+    def _as_written(self, emit: Emit) -> Emit:
+        """The output with its event as whoever reads the topic decodes it."""
+        assert emit.event is not None
+        return emit._replace(event=self._codec.decode(emit.topic, self._codec.encode(emit.topic, emit.event)))
 
     def tick(self, seconds: float) -> list[AssetChange]:
         """The tick of the hour in which this moment lies (partition 0 scans at minute 0)."""

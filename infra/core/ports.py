@@ -11,13 +11,14 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 from infra.core.errors import UnreadableState
 from infra.core.settings import Settings
 from schemas.events.base import Event
+from schemas.plain import Plain
 
 Kept = TypeVar("Kept")
 
 
 class Record(NamedTuple):
     """One decoded record. `event` is None for a tombstone; `recorded_at` is the topic's append time; `raw` the value as it was read
-    (where the loop fills it in, else empty).
+    (where the loop fills it in, else empty). Where the step's plan asks for plain data, that is in `plain`, and `event` is None.
     """
 
     topic: str
@@ -27,6 +28,7 @@ class Record(NamedTuple):
     key: str
     event: Event | None
     raw: bytes = b""
+    plain: Plain | None = None
 
 
 class Emit(NamedTuple):
@@ -38,7 +40,7 @@ class Emit(NamedTuple):
 
     topic: str
     key: str
-    event: Event | None = None
+    event: Event | Plain | None = None
     route: str | None = None
     partition: int | None = None
     raw: bytes | None = None
@@ -108,7 +110,7 @@ class StepPlan:
     """How the loop runs a step: the role's name, what it reads, where its state is kept.
 
     `changelog`: topic of the state (None: stateless). `global_tables`: single-partition topics read whole; the changes of those named in
-    `global_inputs` are handled as records too.
+    `global_inputs` are handled as records too. `plain`: the inputs are read as plain data, without models.
     """
 
     role: str
@@ -116,6 +118,7 @@ class StepPlan:
     changelog: str | None = None
     global_tables: tuple[str, ...] = ()
     global_inputs: tuple[str, ...] = ()
+    plain: bool = False
 
 
 Ready = Callable[[], None]

@@ -197,9 +197,13 @@ class StepLoop:
             if self._glance and value is not None and self._glance(topic, value, self._contexts[partition].state):
                 self._verdicts.append(False)
                 return
-            event = None if value is None else self._codec.decode(topic, value)
+            event = plain = None
+            if value is not None and self._plan.plain:
+                plain = self._codec.read(topic, value)
+            elif value is not None:
+                event = self._codec.decode(topic, value)
             place = topic, partition, message.offset() or 0
-            self._produce(partition, Record(*place, recorded_at(message), key_of(message), event, value or b""))
+            self._produce(partition, Record(*place, recorded_at(message), key_of(message), event, value or b"", plain))
         except (UndecodableError, Poison) as error:
             self._partitions.state(partition).drop()
             self._outbox.set_aside(message, topic, error)

@@ -10,7 +10,7 @@ from infra.kafka.loop import run_step
 from processors.diff.differ import Differ
 from schemas.codec import Codec
 
-PLAN = StepPlan(role="differ", inputs=("probes", "ticks"), changelog="assets")
+PLAN = StepPlan(role="differ", inputs=("probes", "ticks"), changelog="assets", plain=True)
 
 
 def make_step(settings: Settings, codec: Codec) -> Differ:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from enum import StrEnum
 
 from infra.core.settings import DifferSettings
-from schemas.events.assets import ServiceState, Vote, VoteKind
-from schemas.events.base import PortRange, Transport
-from schemas.events.observations import HostPorts, SweepResult
-from schemas.portset import holds
+from schemas.plain import HostPorts, Range, ServiceState, Sweep, Vote
+
+SECOND = 1000
 
 
 class Verdict(StrEnum):
@@ -26,60 +25,80 @@ class Verdict(StrEnum):
 class Look:
     """One unit's look at one host. `impact`: ports on which it stopped answering while it was probed."""
 
-    unit_id: str
-    grant_id: str
-    zone: str
-    subnet: str
-    address: str
-    transport: Transport
-    ports: tuple[PortRange, ...]
+    sweep: Sweep
     host: HostPorts
-    recall: float
-    at: datetime
     impact: tuple[int, ...] = ()
+
+    @property
+    def unit_id(self) -> str:
+        """The unit."""
+        return self.sweep["unit_id"]
+
+    @property
+    def transport(self) -> str:
+        """What it probed with."""
+        return self.sweep["transport"]
+
+    @property
+    def at(self) -> int:
+        """When it was done, in ms since 1970."""
+        return self.sweep["finished_at"]
+
+    @property
+    def recall(self) -> float:
+        """The share of open ports that it finds."""
+        return self.sweep["recall"]
 
     @property
     def alive(self) -> bool:
         """Whether the host gave any sign of life."""
-        return bool(self.host.answered or self.host.closed or self.host.echo)
+        return bool(self.host["answered"] or self.host["closed"] or self.host["echo"])
 
     def verdict(self, port: int) -> Verdict:
         """What this look found at a port."""
-        if port in self.host.answered:
+        host = self.host
+        if port in host["answered"]:
             return Verdict.ANSWERED
-        if holds(self.host.closed, port):
+        if _holds(host["closed"], port):
             return Verdict.CLOSED
-        if not holds(self.ports, port) or holds(self.host.unreachable, port) or holds(self.host.not_probed, port):
+        if not _holds(self.sweep["ports"], port) or _holds(host["unreachable"], port) or _holds(host["not_probed"], port):
             return Verdict.UNKNOWN
         return Verdict.SILENT
 
 
-def looks(sweep: SweepResult) -> tuple[Look, ...]:
+def _holds(spans: Sequence[Range], port: int) -> bool:
+    return any(span["first"] <= port <= span["last"] for span in spans)
+
+
+def looks(sweep: Sweep) -> Iterator[Look]:
     """One look for every host of a unit, those that were silent throughout included."""
-    hosts = {host.address: host for host in sweep.hosts}
-    for address in sweep.probed:
-        hosts.setdefault(address, HostPorts(address=address))
-    return tuple(
-        Look(
-            unit_id=sweep.unit_id,
-            grant_id=sweep.grant_id,
-            zone=sweep.zone,
-            subnet=sweep.subnet,
-            address=address,
-            transport=sweep.transport,
-            ports=sweep.ports,
-            host=host,
-            recall=sweep.recall,
-            at=sweep.finished_at,
-            impact=tuple(one.port for one in sweep.impact if one.address == address),
-        )
-        for address, host in hosts.items()
-    )
+    return (Look(sweep, host or silent(address), impact_on(sweep, address)) for address, host in hosts_of(sweep).items())
 
 
-def as_of(service: ServiceState) -> datetime:
+def hosts_of(sweep: Sweep) -> dict[str, HostPorts | None]:
+    """What a unit says of each host that it probed, by address; None of those that were silent throughout."""
+    hosts: dict[str, HostPorts | None] = {host["address"]: host for host in sweep["hosts"]}
+    for address in sweep["probed"]:
+        hosts.setdefault(address)
+    return hosts
+
+
+def impact_on(sweep: Sweep, address: str) -> tuple[int, ...]:
+    """The ports on which a host stopped answering while it was probed."""
+    return tuple(one["port"] for one in sweep["impact"] if one["address"] == address)
+
+
+def silent(address: str) -> HostPorts:
+    """What a unit says of a host without naming it."""
+    return {"address": address, "answered": [], "closed": [], "unreachable": [], "not_probed": [], "echo": False}
+
+
+def as_of(service: ServiceState) -> int:
     """Up to when a service's state is known: what is not newer changes nothing."""
-    return max((service.last_seen, *service.transitions[-1:], *(vote.at for vote in service.votes[-1:])))
+    last = service["last_seen"]
+    if service["transitions"]:
+        last = max(last, service["transitions"][-1])
+    return max(last, service["votes"][-1]["at"]) if service["votes"] else last
 
 
 def cast_vote(service: ServiceState, look: Look, settings: DifferSettings) -> ServiceState:
@@ -88,19 +107,20 @@ def cast_vote(service: ServiceState, look: Look, settings: DifferSettings) -> Se
     No vote: a unit that has voted or seen it already, one too soon after the last vote, one older than what is known, and silence
     where the unit's recall is too low to mean anything.
     """
-    verdict = look.verdict(service.port)
+    verdict = look.verdict(service["port"])
     if verdict in (Verdict.ANSWERED, Verdict.UNKNOWN) or (verdict is Verdict.SILENT and look.recall < settings.min_recall):
         return service
-    if look.at <= as_of(service) or look.unit_id == service.unit_id or any(vote.unit_id == look.unit_id for vote in service.votes):
+    votes = service["votes"]
+    if look.at <= as_of(service) or look.unit_id == service["unit_id"] or any(vote["unit_id"] == look.unit_id for vote in votes):
         return service
-    if service.votes and look.at - service.votes[-1].at < timedelta(seconds=settings.spacing_seconds):
+    if votes and look.at - votes[-1]["at"] < settings.spacing_seconds * SECOND:
         return service
-    kind = VoteKind.CLOSED if verdict is Verdict.CLOSED else VoteKind.SILENT
-    return service.model_copy(update={"votes": (*service.votes, Vote(unit_id=look.unit_id, kind=kind, at=look.at))})
+    vote: Vote = {"unit_id": look.unit_id, "kind": "closed" if verdict is Verdict.CLOSED else "silent", "at": look.at}
+    return {**service, "votes": [*votes, vote]}
 
 
 def outvoted(service: ServiceState, settings: DifferSettings) -> bool:
     """Whether enough units missed the service to call it closed."""
-    closed = sum(vote.kind is VoteKind.CLOSED for vote in service.votes)
-    silent = len(service.votes) - closed
+    closed = sum(vote["kind"] == "closed" for vote in service["votes"])
+    silent = len(service["votes"]) - closed
     return closed >= settings.closed_votes or silent >= settings.silent_votes

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any, cast
 
 from processors.enrich.cpe import as_uri
 from processors.enrich.identifying import Identifier, Identity, built_in_identifier
-from schemas.events.observations import HostObservation, ServiceObservation
+from schemas.events.observations import ServiceObservation
+from schemas.plain import Observation, Service
 
 MARK = "fingerprints@"
 PACKAGE = "package."
 """Facts whose names begin so belong to the version: the distribution that built the package, and its own revision of it."""
 _FACT = "facts."
-_EMPTY: dict[str, str | tuple[str, ...]] = {"service": "", "product": "", "version": "", "extra": "", "cpes": ()}
+_EMPTY: dict[str, str | list[str]] = {"service": "", "product": "", "version": "", "extra": "", "cpes": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +33,52 @@ class Fingerprints:
         """The version of the table."""
         return self.identifier.table.version
 
-    def enrich(self, seen: HostObservation) -> HostObservation:
+    def enrich(self, seen: Observation) -> Observation:
         """The observation with what its texts say, and the table's version."""
-        return seen.model_copy(update={"services": tuple(self.identify(one) for one in seen.services), "fingerprints": self.version})
+        return {**seen, "services": [self.fill(one) for one in seen["services"]], "fingerprints": self.version}
 
     def identify(self, seen: ServiceObservation) -> ServiceObservation:
+        """As `fill`, of an event."""
+        return ServiceObservation.model_validate(self.fill(cast("Service", seen.model_dump())))
+
+    def fill(self, seen: Service) -> Service:
         """One service with what this table makes of it. What an earlier table made of it is taken out first.
 
         The first match of the product that is known already counts, unless the versions differ.
         """
-        marks = [one for one in seen.evidence if one.startswith(MARK)]
+        marks = [one for one in seen["evidence"] if one.startswith(MARK)]
         if marks and all(one.startswith(f"{MARK}{self.version}:") for one in marks):
             return seen  # this table's own work
-        plain = without_marks(seen)
-        found = _first(self.identifier, plain.service, plain.port, plain.product, tuple(texts_of(plain).items()))
-        if found is None or (plain.version and found.version and not same_version(plain.version, found.version)):
+        plain = without_marks(seen) if marks else seen
+        found = _first(self.identifier, plain["service"], plain["port"], plain["product"], tuple(texts_of(plain).items()))
+        if found is None or (plain["version"] and found.version and not same_version(plain["version"], found.version)):
             return plain
-        return self._fill(plain, found)
+        return self._filled(plain, found)
 
-    def _fill(self, seen: ServiceObservation, found: Identity) -> ServiceObservation:
-        said = {"service": found.service, "product": found.product, "version": found.version, "extra": found.extra}
-        fill: dict[str, object] = {name: value for name, value in said.items() if value and not getattr(seen, name)}
-        if found.cpe and not seen.cpes:
-            fill["cpes"] = (as_uri(found.cpe),)
+    def _filled(self, seen: Service, found: Identity) -> Service:
+        fill: dict[str, Any] = {}
+        if found.service and not seen["service"]:
+            fill["service"] = found.service
+        if found.product and not seen["product"]:
+            fill["product"] = found.product
+        if found.version and not seen["version"]:
+            fill["version"] = found.version
+        if found.extra and not seen["extra"]:
+            fill["extra"] = found.extra
+        if found.cpe and not seen["cpes"]:
+            fill["cpes"] = [_uri(found.cpe)]
         package = {"distribution": found.distribution, "revision": found.revision}
-        facts = {f"{PACKAGE}{name}": value for name, value in package.items() if value and f"{PACKAGE}{name}" not in seen.facts}
+        facts = {f"{PACKAGE}{name}": value for name, value in package.items() if value and f"{PACKAGE}{name}" not in seen["facts"]}
         if not fill and not facts:
             return seen
         names = sorted((*fill, *(f"{_FACT}{name}" for name in facts)))
         if facts:
-            fill["facts"] = dict(sorted((seen.facts | facts).items()))
+            fill["facts"] = dict(sorted((seen["facts"] | facts).items()))
         mark = f"{MARK}{self.version}:{found.rule}={'+'.join(names)}"
-        return seen.model_copy(update={**fill, "evidence": (*seen.evidence, mark)})
+        return cast("Service", {**seen, **fill, "evidence": [*seen["evidence"], mark]})
+
+
+_uri = functools.lru_cache(maxsize=2048)(as_uri)
 
 
 @functools.lru_cache(maxsize=2048)  # texts of a few hundred bytes, which most hosts of a network share
@@ -72,25 +88,29 @@ def _first(identifier: Identifier, service: str, port: int, product: str, texts:
     return next((one for one in matches if same_product(product, one.product)), None)
 
 
-def without_marks(seen: ServiceObservation) -> ServiceObservation:
+def without_marks(seen: Service) -> Service:
     """The service as it was before any table touched it."""
-    marks = [one for one in seen.evidence if one.startswith(MARK)]
+    marks = [one for one in seen["evidence"] if one.startswith(MARK)]
     if not marks:
         return seen
     filled = {name for mark in marks for name in mark.partition("=")[2].split("+")}
-    plain: dict[str, object] = {name: _EMPTY[name] for name in filled if name in _EMPTY}
-    plain["facts"] = {name: value for name, value in seen.facts.items() if f"{_FACT}{name}" not in filled}
-    return seen.model_copy(update={**plain, "evidence": tuple(one for one in seen.evidence if not one.startswith(MARK))})
+    plain: dict[str, Any] = {name: _EMPTY[name] for name in filled if name in _EMPTY}
+    plain["facts"] = {name: value for name, value in seen["facts"].items() if f"{_FACT}{name}" not in filled}
+    return cast("Service", {**seen, **plain, "evidence": [one for one in seen["evidence"] if not one.startswith(MARK)]})
 
 
-def texts_of(seen: ServiceObservation) -> dict[str, bytes]:
+def texts_of(seen: Service) -> dict[str, bytes]:
     """The texts that rules look at, by field; those that it lacks left out."""
-    texts = {"banner": seen.banner, **{f"{_FACT}{name}": value for name, value in seen.facts.items()}}
-    if seen.http is not None:
-        headers = seen.http.headers
-        texts |= {"title": seen.http.title, "server": seen.http.server, "location": seen.http.location}
-        texts |= {"www_authenticate": headers.get("www-authenticate", ""), "generator": headers.get("x-generator", "")}
-        texts["powered_by"] = headers.get("x-powered-by", "")
+    texts = {"banner": seen["banner"]}
+    for name, value in seen["facts"].items():
+        texts[f"{_FACT}{name}"] = value
+    http = seen["http"]
+    if http is not None:
+        headers = http["headers"]
+        texts |= {"title": http["title"], "server": http["server"], "location": http["location"]}
+        if headers:
+            texts |= {"www_authenticate": headers.get("www-authenticate", ""), "generator": headers.get("x-generator", "")}
+            texts["powered_by"] = headers.get("x-powered-by", "")
     return {field: text.encode() for field, text in texts.items() if text}
 
 

@@ -65,16 +65,17 @@ class Identifier:
         fields = sorted(texts, key=lambda one: ORDER.get(one, len(ORDER)))
         for group in groups:
             for field in fields:
-                yield from self._judged(group, field, texts[field])
+                yield from _judged(self, group, field, texts[field])
             for service in group:
                 if (service, "bare") in self._rules:
-                    yield from self._judged((service,), "bare", self._bare(service, texts.get("banner", b"")))
+                    yield from _judged(self, (service,), "bare", self._bare(service, texts.get("banner", b"")))
 
     def best(self, texts: Mapping[str, bytes], groups: Iterable[Group]) -> Identity | None:
         """The best of the matches."""
         return next(self.matches(texts, groups), None)
 
-    def _judged(self, group: Group, field: str, text: bytes) -> Iterator[Identity]:
+    def judge(self, group: Group, field: str, text: bytes) -> Iterator[Identity]:
+        """What these services' rules make of one text, in the order of the rules."""
         found = self._sets.get((group, field))
         if found is None:
             rules = [rule for service in group for rule in self._rules.get((service, field), ())]
@@ -89,6 +90,11 @@ class Identifier:
         opening = self._openings.get(service)
         found = opening.search(banner) if opening else None
         return found["bare"].encode() if found else banner
+
+
+@functools.lru_cache(maxsize=4096)  # texts of a few hundred bytes, most of which many hosts of a network share
+def _judged(identifier: Identifier, group: Group, field: str, text: bytes) -> tuple[Identity, ...]:
+    return tuple(identifier.judge(group, field, text))
 
 
 def identity(rule: Rule, groups: Mapping[str, str]) -> Identity:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,3 +57,9 @@ def test_ids_are_equal_just_where_the_content_is(one: list[object], two: list[ob
 
 def test_parts_can_not_be_shifted_into_each_other() -> None:
     assert len({content_id("ab", "c"), content_id("a", "bc"), content_id("abc"), content_id("abc", ""), content_id(["ab", "c"])}) == 5
+
+
+@given(parts)
+def test_the_quick_form_of_the_parts_is_rfc_8785(some: list[object]) -> None:
+    expected = hashlib.sha256(rfc8785.dumps(some)).hexdigest()[:32]  # type: ignore[arg-type]
+    assert content_id(*some) == expected

@@ -13,7 +13,7 @@ from processors.enrich.fingerprints import Fingerprints, built_in, without_marks
 from processors.enrich.identifying import Identifier, built_in_identifier
 from processors.enrich.table import Example, Rule, built_in_table, made_of
 from schemas.events.observations import HttpFacts
-from tests.sightings import HOST, http, observation, service, sweep
+from tests.sightings import HOST, http, observation, plain, service, sweep
 
 RULES = built_in_table().rules
 CASES = [(rule, example) for rule in RULES for example in rule.examples]
@@ -80,14 +80,14 @@ def test_the_distribution_and_its_revision_are_facts_of_their_own() -> None:
     assert found.facts == {"a": "b", "package.distribution": "Debian", "package.revision": "2+deb12u3"}
     assert found.cpes == ("cpe:/a:openbsd:openssh:9.2p1",)
     assert found.evidence[-1].startswith(f"fingerprints@{built_in().version}:openssh-debian=")
-    assert without_marks(found) == seen
+    assert without_marks(plain(found)) == plain(seen)
 
 
 def test_a_revision_goes_with_the_version_that_it_belongs_to() -> None:
     before = built_in().identify(service(22, banner="SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3"))
     after = built_in().identify(service(22, banner="SSH-2.0-OpenSSH_9.6"))
-    assert "package.revision" not in merge(before, after).facts
-    assert merge(before, service(22)).facts["package.revision"] == "2+deb12u3"
+    assert "package.revision" not in merge(plain(before), plain(after))["facts"]
+    assert merge(plain(before), plain(service(22)))["facts"]["package.revision"] == "2+deb12u3"
 
 
 def test_a_rule_that_names_the_product_at_more_length_adds_the_cpe() -> None:
@@ -115,9 +115,9 @@ def test_nothing_is_made_of_an_unknown_banner() -> None:
 
 
 def test_the_version_of_the_table_is_recorded() -> None:
-    enriched = built_in().enrich(observation("u", 1, service(80, http=http("nginx/1.22.1"))))
-    assert enriched.fingerprints == built_in().version
-    assert enriched.services[0].product == "nginx"
+    enriched = built_in().enrich(plain(observation("u", 1, service(80, http=http("nginx/1.22.1")))))
+    assert enriched["fingerprints"] == built_in().version
+    assert enriched["services"][0]["product"] == "nginx"
 
 
 def table(product: str) -> Fingerprints:
@@ -141,13 +141,13 @@ def test_applying_a_table_twice_or_after_another_equals_applying_it_once() -> No
 def test_a_new_table_alone_changes_nothing() -> None:
     settings = DifferSettings()
     old, new = table("Greeter"), table("Hello daemon")
-    (look,) = looks(sweep("u1", 10, {HOST: [1]}))
+    (look,) = looks(plain(sweep("u1", 10, {HOST: [1]})))
     asset = fold_look(None, look, settings).asset
-    asset = fold_observation(asset, old.enrich(observation("u1", 11, service(1, banner="hello 1"))), old, settings).asset
-    (look,) = looks(sweep("u2", 60, {HOST: [1]}))
+    asset = fold_observation(asset, old.enrich(plain(observation("u1", 11, service(1, banner="hello 1")))), old, settings).asset
+    (look,) = looks(plain(sweep("u2", 60, {HOST: [1]})))
     asset = fold_look(asset, look, settings).asset
-    same = fold_observation(asset, new.enrich(observation("u2", 61, service(1, banner="hello 1"))), new, settings)
+    same = fold_observation(asset, new.enrich(plain(observation("u2", 61, service(1, banner="hello 1")))), new, settings)
     assert same.changes == ()
-    differs = fold_observation(asset, new.enrich(observation("u2", 61, service(1, banner="hello 2"))), new, settings)
-    assert [one.kind.value for one in differs.changes] == ["service_changed"]
-    assert "product" not in differs.changes[0].summary.partition("→")[0]
+    differs = fold_observation(asset, new.enrich(plain(observation("u2", 61, service(1, banner="hello 2")))), new, settings)
+    assert [one["kind"] for one in differs.changes] == ["service_changed"]
+    assert "product" not in differs.changes[0]["summary"].partition("→")[0]
