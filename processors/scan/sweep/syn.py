@@ -26,7 +26,7 @@ from processors.scan.sweep.backends import WayOut, way_out
 from processors.scan.sweep.checks import NUMBERS, Checks, Watch
 from processors.scan.sweep.cookies import cookies
 from processors.scan.sweep.frames import SynWriter, words_of
-from processors.scan.sweep.ledger import Key, Ledger, PortState
+from processors.scan.sweep.ledger import Ledger, PortState
 from processors.scan.sweep.neighbours import ethernet_header, neighbour_macs
 from processors.scan.sweep.order import Indices, Order
 from processors.scan.sweep.receive import Ears
@@ -51,10 +51,9 @@ async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings, wat
     What `watch` wants to be asked again is asked in the sweep's own checks.
     """
     for version in (4, 6):
-        rows = np.array([row for row, address in enumerate(ledger.addresses) if (":" in address) == (version == 6)], dtype=np.uint32)
+        rows, addresses = ledger.addresses.column(version)
         if not len(rows):
             continue
-        addresses = column_of_texts([ledger.addresses[row] for row in rows.tolist()], version)
         for group in routes_of(addresses):
             mine = rows[group.places]
             if group.route is None:
@@ -103,13 +102,13 @@ class SynRun:
         self._first_port = FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(4000 // BLOCK)
         self._ports = np.array(ledger.ports, dtype=np.uint16)
         self._addresses = hosts.addresses
-        self._sorted = np.argsort(self._addresses)
+        self._sorted = np.argsort(self._addresses, kind="stable")  # the quickest where they are sorted, as they mostly are
         self._macs, self._sender = hosts.macs, out.sender
         self._checks = Checks(len(rows), secrets.randbits(64))
         self._reins = Reins()
         self._rounds = Rounds(Order(len(rows), len(ledger.ports), secrets.randbits(64)), len(rows), meter, reins=self._reins)
         self._attempt, self._watch = 0, watch
-        self._place_in_rows = {ledger.addresses[row]: place for place, row in enumerate(rows.tolist())} if watch else {}
+        self._place_of = dict[int, int](zip(rows.tolist(), range(len(rows)), strict=True)) if watch else {}
         self._opened: NDArray[np.int64] = np.zeros(len(rows), dtype=np.int64)
         self._strays: NDArray[np.int64] = np.zeros(len(rows), dtype=np.int64)
         self._owed = self._sent = self._sent_before = 0
@@ -161,7 +160,7 @@ class SynRun:
 
     async def _check(self, place: int) -> None:
         """Ask some hosts again that answered, in a round of their own that is pushed in before this place of the present round."""
-        wanted = [(self._place_in_rows[address], self._ledger.ports.index(port)) for address, port in self._wanted()]
+        wanted = [(self._place_of[row], self._ledger.ports.index(port)) for row, port in self._wanted()]
         hosts, columns = self._checks.draw(self._sent - self._sent_before, wanted)
         self._sent_before = self._sent
         if not len(hosts):
@@ -183,10 +182,11 @@ class SynRun:
                     self._watch.note(self._ledger.addresses[self._rows[place]], answered)
             self._watch.judge()
 
-    def _wanted(self) -> list[Key]:
-        """What the watch wants to be asked, of the hosts of this run."""
+    def _wanted(self) -> list[tuple[int, int]]:
+        """What the watch wants to be asked, of the hosts of this run: row and port."""
         due = self._watch.due(WATCHED_AT_ONCE) if self._watch is not None else []
-        return [key for key in due if key[0] in self._place_in_rows]
+        rows = ((self._ledger.addresses.row(address), port) for address, port in due)
+        return [(row, port) for row, port in rows if row in self._place_of]
 
     def _patience(self) -> float:
         """Seconds in which an answer comes: by what checks have shown, and the settings' where no host answered yet."""
