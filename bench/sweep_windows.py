@@ -13,9 +13,9 @@ from pathlib import Path
 
 from infra.app.commands.sweep import covered, read_grant, unit_of, zone_of
 from infra.core.settings import ScannerSettings, load_settings
-from processors.scan.local_sweep import parts
 from processors.scan.meter import Meter
 from processors.scan.scope.local import LocalGate
+from processors.scan.sweep.hosts import HostList
 from processors.scan.sweep.ledger import Ledger
 from processors.scan.sweep.recall import estimate
 from processors.scan.sweep.syn import sweep_syn
@@ -25,7 +25,7 @@ from schemas.portset import expand, parse_ports
 AT_ONCE = 8
 
 
-async def window(addresses: list[str], ports: tuple[int, ...], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings) -> str:
+async def window(addresses: HostList, ports: tuple[int, ...], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings) -> str:
     """One sweep: its findings, and its estimate with bounds."""
     ledger = Ledger(addresses, ports, settings.attempts)
     await sweep_syn(ledger, Meter(gate, unit), settings)
@@ -36,7 +36,7 @@ async def window(addresses: list[str], ports: tuple[int, ...], gate: LocalGate, 
 
 
 async def windows(
-    count: int, addresses: list[str], ports: tuple[int, ...], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings
+    count: int, addresses: HostList, ports: tuple[int, ...], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings
 ) -> None:
     """So many of them, a few at once."""
     for start in range(0, count, AT_ONCE):
@@ -54,7 +54,7 @@ def main() -> None:
     spans, _ = covered([network], wanted, book, entry, zone)
     ports = expand(parse_ports(wanted))
     gate = LocalGate(book, entry.grant.grant_id, zone, entry.grant.intensity.packets_per_second)
-    addresses = [text for part in parts(spans, ports) for text in part.addresses()]
+    addresses = HostList.of_spans(spans)
     assert len(addresses) == ipaddress.ip_network(network).num_addresses
     asyncio.run(windows(int(count), addresses, ports, gate, unit_of(entry, zone, spans), settings.scanner))
 

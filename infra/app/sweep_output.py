@@ -61,8 +61,8 @@ class Told:
         rest = (by_host[name][places].tolist() for name in STATES[1:])
         line = _json_line if self.as_json else _line
         lines = [
-            line(ledger.addresses[place], ports[start:end], others)
-            for place, start, end, *others in zip(places.tolist(), starts.tolist(), ends, *rest, strict=True)
+            line(address, ports[start:end], others)
+            for address, start, end, *others in zip(ledger.addresses.texts(places), starts.tolist(), ends, *rest, strict=True)
         ]
         self.hosts += len(lines)
         sys.stdout.write("".join(lines))

@@ -6,7 +6,6 @@ The engine is the scanner's own; what differs is that one grant in a file, not t
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +14,13 @@ from processors.scan.meter import Meter
 from processors.scan.scope.gate import Halted
 from processors.scan.scope.local import LocalGate
 from processors.scan.scope.mask import ScopeMask
+from processors.scan.sweep.hosts import HostList
 from processors.scan.sweep.ledger import Ledger
 from processors.scan.sweep.syn import sweep_syn
 from schemas.events.targets import WorkUnit
 from schemas.targeting import Span
 
 MOST_PROBES = 1 << 24  # of one part: a byte each
-LAST_OCTETS = [str(number) for number in range(256)]
 LEAST_WATCHED = 2  # ports of a host: who is asked for one gets nothing after it that could harm him
 PARTS_AT_ONCE = 2  # one listens for late answers while the next one sends
 
@@ -32,21 +31,6 @@ class Part:
 
     spans: tuple[Span, ...]
     ports: tuple[int, ...]
-
-    def addresses(self) -> list[str]:
-        """The addresses as text."""
-        return [text for span in self.spans for text in texts(span)]
-
-
-def texts(span: Span) -> list[str]:
-    """Every address of a span as text, in RFC 5952's form if it is IPv6."""
-    if span.version == 4:
-        found = []
-        for start in range(span.first & ~0xFF, span.last + 1, 256):  # by the /24: ten times as fast as number by number
-            prefix = socket.inet_ntoa(start.to_bytes(4, "big"))[:-1]
-            found += [prefix + low for low in LAST_OCTETS[max(0, span.first - start) : span.last - start + 1]]
-        return found
-    return [socket.inet_ntop(socket.AF_INET6, number.to_bytes(16, "big")) for number in range(span.first, span.last + 1)]
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:
@@ -116,7 +100,7 @@ async def sweep_parts(wanted: Iterable[Part], gate: LocalGate, unit: WorkUnit, s
     rest = iter(wanted)
 
     async def work(part: Part) -> Ledger:
-        ledger = Ledger(part.addresses(), part.ports, settings.attempts)
+        ledger = Ledger(HostList.of_spans(part.spans), part.ports, settings.attempts)
         meter = Meter(gate, unit)
         try:
             if len(part.ports) < LEAST_WATCHED:

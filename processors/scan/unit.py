@@ -81,7 +81,7 @@ async def run_unit(unit: WorkUnit, surroundings: Surroundings) -> UnitReport:
     async def work() -> None:
         for probe in probes:
             if isinstance(probe, AddressProbe):
-                alive.update(await probe.look(ledger.addresses, meter, settings))
+                alive.update(await probe.look(tuple(ledger.addresses), meter, settings))
         with counted(packets, Transport.TCP, meter):
             await sweep(engine, ledger, meter, settings, watchman)
         await look.at_all(ledger.answered(), [one for one in probes if not isinstance(one, AddressProbe)])

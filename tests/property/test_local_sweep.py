@@ -7,8 +7,9 @@ from ipaddress import IPv4Address, IPv6Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.scan.local_sweep import common, joined, parts, size, spans_of, texts
+from processors.scan.local_sweep import common, joined, parts, size, spans_of
 from processors.scan.scope.mask import compile_mask
+from processors.scan.sweep.hosts import HostList
 from schemas.targeting import Span
 from tests.grant_examples import NOW, book, grant
 
@@ -50,10 +51,23 @@ def test_parts_hold_everything_once_and_are_bounded(wanted: list[Span], ports: i
         assert len({span.version for span in part.spans}) == 1
 
 
-@given(spans())
-def test_texts_are_the_addresses_in_their_own_form(span: Span) -> None:
-    kind = IPv4Address if span.version == 4 else IPv6Address
-    assert texts(span) == [str(kind(number)) for number in range(span.first, span.last + 1)]
+@given(st.lists(spans(), max_size=4))
+def test_a_host_list_names_each_address_of_its_spans_once_in_its_own_form(found: list[Span]) -> None:
+    apart = joined(found)
+    kinds = {4: IPv4Address, 6: IPv6Address}
+    texts = [str(kinds[span.version](number)) for span in apart for number in range(span.first, span.last + 1)]
+    made = HostList.of_spans(apart)
+    assert list(made) == texts
+    assert len(made) == len(texts)
+    assert [made[row] for row in range(len(made))] == texts
+    assert [made.row(address) for address in texts] == list(range(len(texts)))
+    for version in (4, 6):
+        rows, _ = made.column(version)
+        assert made.texts(rows[::-1]) == [text for text in texts[::-1] if (":" in text) == (version == 6)]
+    again = HostList.of_texts([*texts, *texts[:3]])
+    assert list(again) == texts
+    assert all((again.column(version)[1] == made.column(version)[1]).all() for version in (4, 6))
+    assert "203.0.113.7" not in made
 
 
 def test_the_spans_of_a_mask_are_what_the_grant_allows() -> None:

@@ -77,6 +77,23 @@ def test_a_role_process_imports_only_what_it_needs() -> None:
     assert heavy & set(loaded) == set()
 
 
+def test_a_sweep_imports_little_before_its_first_packet() -> None:
+    """It is over in seconds, of which a third goes by until the first packet: nearly all of that is imports."""
+    code = (
+        "import sys; from infra.app.cli import build; build('sweep'); import processors.scan.local_sweep; "
+        "print(*sys.modules); from processors.scan.sweep.recall import estimate; estimate([9, 1]); print('numpy.ma' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    first, after = done.stdout.splitlines()
+    loaded = set(first.split())
+    heavy = {"rich", "structlog", "confluent_kafka", "clickhouse_connect", "scapy", "schemas.topics", "schemas.codec", "numpy.random"}
+    assert heavy & loaded == set()
+    events = {name for name in loaded if name.startswith("schemas.events.")}
+    assert events == {"schemas.events.base", "schemas.events.grants", "schemas.events.targets"}
+    assert len(loaded) < 600, "it was 544"
+    assert after == "False", "numpy.ma takes 12 ms"
+
+
 @pytest.mark.parametrize("words", [*NEEDS_KAFKA, *WRITING], ids=" ".join)
 def test_without_kafka_it_says_so_at_once(shell: Shell, tmp_path: Path, words: tuple[str, ...]) -> None:
     begun = time.monotonic()

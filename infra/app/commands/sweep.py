@@ -25,6 +25,7 @@ from processors.scan.local_sweep import Part, common, joined, parts, size, spans
 from processors.scan.scope.local import LocalGate
 from processors.scan.scope.mask import compile_mask
 from processors.scan.scope.remembered import Remembered, overtaken, teach
+from processors.scan.sweep.hosts import HostList
 from schemas.events.base import PortRange
 from schemas.events.grants import Grant
 from schemas.events.targets import Cause, WorkUnit
@@ -182,7 +183,7 @@ def unit_of(entry: KnownGrant, zone: str, wanted: list[Span]) -> WorkUnit:
     """The unit that the engine's packets are counted for. It names no addresses: the gate's mask says what may leave."""
     intensity = entry.grant.intensity
     now = datetime.now(UTC)
-    subnet = subnet_of(Part((wanted[0]._replace(last=wanted[0].first),), ()).addresses()[0])
+    subnet = subnet_of(HostList.of_spans((wanted[0]._replace(last=wanted[0].first),))[0])
     return WorkUnit(
         unit_id="sweep",
         run_id="sweep",

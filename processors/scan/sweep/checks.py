@@ -7,6 +7,7 @@ last, but eight at least.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -54,7 +55,7 @@ class Checks:
         self._witness: NDArray[np.int64] = np.full(hosts, -1, dtype=np.int64)
         self._canaries: list[int] = []
         self._asked: NDArray[np.float64] = np.full(hosts, np.nan)
-        self._random = np.random.default_rng(seed)
+        self._random = random.Random(seed)  # noqa: S311  a sample, not a secret
         self.number = 0
         self.round_trip: float | None = None
 
@@ -72,7 +73,7 @@ class Checks:
         """
         known = np.flatnonzero(self._witness >= 0)
         count = min(len(known), max(LEAST, min(MOST, probes // PER_PROBES)))
-        drawn = self._random.choice(known, count, replace=False).tolist() if count else []
+        drawn = known[self._random.sample(range(len(known)), count)].tolist()
         chosen = list(dict.fromkeys([*self._canaries, *drawn]))[:count]
         keys = {host: int(self._witness[host]) for host in chosen} | dict(wanted)
         self.number = (self.number + 1) % NUMBERS

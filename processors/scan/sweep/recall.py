@@ -58,6 +58,7 @@ def estimate(answers_by_attempt: Sequence[int], checked: int = 0, lost: int = 0,
     draws = np.random.default_rng(0)
     missed = draws.beta(losses, max(looks - losses, 1e-9), DRAWS) ** attempts
     shares = found / (found + draws.negative_binomial(found + 1, np.maximum(1 - missed, 1e-9))) if found else 1 - missed
-    low, high = (float(one) for one in np.quantile(shares, BOUNDS))
+    # As np.quantile has it, which imports numpy.ma: 12 ms of a sweep that is over in a second.
+    low, high = np.interp(np.multiply(BOUNDS, DRAWS - 1), np.arange(DRAWS), np.sort(shares)).tolist()
     recall = 1.0 - loss**attempts
     return Recall(loss, recall, min(low, recall), max(high, recall), sum(answers_by_attempt) + checked)

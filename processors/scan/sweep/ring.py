@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.scan.sweep.filters import Program, attach
-from processors.scan.sweep.transmit import SOL_PACKET, bind_to
+from processors.scan.sweep.transmit import SOL_PACKET, bind_to, libc
 
 PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, TPACKET_V3 = 5, 6, 10, 2
 ETH_P_ALL: Final = 3
@@ -36,7 +38,10 @@ class Ring:
         try:
             self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
             sizes = struct.pack("7I", block_bytes, blocks, FRAME_BYTES, block_bytes // FRAME_BYTES * blocks, retire_ms, 0, 0)
-            self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, sizes)
+            # Not Python's own setsockopt: no other thread would run while the kernel waits until none of its cores uses the socket.
+            if libc.setsockopt(self._socket.fileno(), SOL_PACKET, PACKET_RX_RING, sizes, len(sizes)) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
             self.filter(program)
             self._map = mmap.mmap(self._socket.fileno(), block_bytes * blocks)
             bind_to(self._socket, 0, ETH_P_ALL)  # only now that filter and ring stand

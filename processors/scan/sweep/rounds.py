@@ -34,7 +34,8 @@ class Rounds:
         self._order, self._hosts, self._meter, self._at_once = order, hosts, meter, at_once
         self._reins = reins or Reins()
         self._timetable = Timetable(hosts, meter.per_host(), time.monotonic())
-        self._place_of = np.argsort(order.hosts)
+        self._place_of: Places = np.empty(hosts, dtype=np.int64)
+        self._place_of[order.hosts] = np.arange(hosts)
         self._batch = FIRST_BATCH
 
     async def send(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +24,12 @@ from processors.scan.deception import MANY_STRAYS, answer_on_everything
 from processors.scan.meter import Meter
 from processors.scan.scope.mask import Addresses, Flags, column_of_texts
 from processors.scan.sweep.answers import Answers, answers_of
+from processors.scan.sweep.aside import all_closed, opening
 from processors.scan.sweep.backends import WayOut, way_out
 from processors.scan.sweep.checks import NUMBERS, Checks, Watch
 from processors.scan.sweep.cookies import cookies
 from processors.scan.sweep.frames import SynWriter, words_of
-from processors.scan.sweep.ledger import Key, Ledger, PortState
+from processors.scan.sweep.ledger import Ledger, PortState
 from processors.scan.sweep.neighbours import ethernet_header, neighbour_macs
 from processors.scan.sweep.order import Indices, Order
 from processors.scan.sweep.receive import Ears
@@ -51,25 +54,33 @@ async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings, wat
     What `watch` wants to be asked again is asked in the sweep's own checks.
     """
     for version in (4, 6):
-        rows = np.array([row for row, address in enumerate(ledger.addresses) if (":" in address) == (version == 6)], dtype=np.uint32)
+        rows, addresses = ledger.addresses.column(version)
         if not len(rows):
             continue
-        addresses = column_of_texts([ledger.addresses[row] for row in rows.tolist()], version)
         for group in routes_of(addresses):
             mine = rows[group.places]
             if group.route is None:
                 ledger.note_rows(mine, PortState.UNREACHABLE)
                 continue
-            with ExitStack() as stack:
+            first_port = FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(4000 // BLOCK)
+            async with AsyncExitStack() as stack:
+                ears = opening(partial(Ears, version, first_port, BLOCK, len(mine) * len(ledger.ports)))
+                routers = opening(partial(unreachables_socket, version))
+                stack.push_async_callback(all_closed, ears, routers)
                 out = await way_out(group.route, version, settings)
-                stack.enter_context(closing(out.sender))
+                way = await stack.enter_async_context(AsyncExitStack())
+                way.push_async_callback(asyncio.to_thread, out.sender.close)
                 column, macs = addresses[group.places], None
                 if out.interface is not None and out.next_hop is None:
                     macs, known = await neighbour_macs(out.interface, group.route.source, column, meter.mask, meter.control)
                     ledger.note_rows(mine[~known], PortState.SILENT)
                     mine, column, macs = mine[known], column[known], macs[known]
                 if len(mine):
-                    await SynRun(ledger, Hosts(mine, column, macs), group.route, out, meter, settings, stack, watch).to_the_end()
+                    run = SynRun(ledger, Hosts(mine, column, macs), group.route, out, meter, settings, first_port, watch)
+                    with run.listening(await asyncio.shield(ears), await asyncio.shield(routers)):
+                        await run.send_all()
+                        await way.aclose()  # while the last answers come
+                        await run.last_answers()
     ledger.silence()
 
 
@@ -93,37 +104,45 @@ class SynRun:
         out: WayOut,
         meter: Meter,
         settings: ScannerSettings,
-        stack: ExitStack,
+        first_port: int,
         watch: Watch | None = None,
     ) -> None:
         self.version = 6 if ":" in route.source else 4
         rows = hosts.rows
         self._ledger, self._rows, self._source, self._meter, self._settings = ledger, rows, route.source, meter, settings
         self._secret = secrets.token_bytes(16)
-        self._first_port = FIRST_SOURCE_PORT + BLOCK * secrets.randbelow(4000 // BLOCK)
+        self._first_port, self._sent_at = first_port, time.monotonic()
         self._ports = np.array(ledger.ports, dtype=np.uint16)
         self._addresses = hosts.addresses
-        self._sorted = np.argsort(self._addresses)
+        self._sorted = np.argsort(self._addresses, kind="stable")  # the quickest where they are sorted, as they mostly are
         self._macs, self._sender = hosts.macs, out.sender
         self._checks = Checks(len(rows), secrets.randbits(64))
         self._reins = Reins()
         self._rounds = Rounds(Order(len(rows), len(ledger.ports), secrets.randbits(64)), len(rows), meter, reins=self._reins)
         self._attempt, self._watch = 0, watch
-        self._place_in_rows = {ledger.addresses[row]: place for place, row in enumerate(rows.tolist())} if watch else {}
+        self._place_of = dict[int, int](zip(rows.tolist(), range(len(rows)), strict=True)) if watch else {}
         self._opened: NDArray[np.int64] = np.zeros(len(rows), dtype=np.int64)
         self._strays: NDArray[np.int64] = np.zeros(len(rows), dtype=np.int64)
         self._owed = self._sent = self._sent_before = 0
         self._news = asyncio.Event()
         ethernet = ethernet_header(out.interface, out.next_hop or bytes(6), self.version) if out.interface else b""
         self._writer = SynWriter(route.source, self._first_port, self._secret, ethernet)
-        self._ears = stack.enter_context(closing(Ears(self.version, self._first_port, BLOCK, len(rows) * len(ledger.ports))))
-        self._routers = stack.enter_context(unreachables_socket(self.version))
-        loop = asyncio.get_running_loop()
-        for sock, heard in ((self._ears.fileno(), self._hear), (self._routers.fileno(), self._hear_routers)):
-            loop.add_reader(sock, heard)
-            stack.callback(loop.remove_reader, sock)
 
-    async def to_the_end(self) -> None:
+    @contextmanager
+    def listening(self, ears: Ears, routers: socket.socket) -> Iterator[None]:
+        """Take what comes in through these meanwhile."""
+        self._ears, self._routers = ears, routers
+        loop = asyncio.get_running_loop()
+        heard = {ears.fileno(): self._hear, routers.fileno(): self._hear_routers}
+        for number, callback in heard.items():
+            loop.add_reader(number, callback)
+        try:
+            yield
+        finally:
+            for number in heard:
+                loop.remove_reader(number)
+
+    async def send_all(self) -> None:
         """Send attempt after attempt until all answered, or enough was found, or the limit is reached. Raises Halted and OSError."""
         began, first = time.monotonic(), 0.0
         for attempt in range(1, MOST_ATTEMPTS + 1):
@@ -137,7 +156,10 @@ class SynRun:
             if not self._left() or not worth_another(self._ledger, attempt, self._settings, spent, first):
                 break
             await self._answered(self._left, self._patience())
-        await self._answered(self._left, self._settings.connect_timeout)
+
+    async def last_answers(self) -> None:
+        """Wait until all answered, or the last probe's time is over."""
+        await self._answered(self._left, self._settings.connect_timeout - (time.monotonic() - self._sent_at))
         self._ledger.drops += self._ears.drops()
 
     async def _send_round(self, attempt: int) -> None:
@@ -161,7 +183,7 @@ class SynRun:
 
     async def _check(self, place: int) -> None:
         """Ask some hosts again that answered, in a round of their own that is pushed in before this place of the present round."""
-        wanted = [(self._place_in_rows[address], self._ledger.ports.index(port)) for address, port in self._wanted()]
+        wanted = [(self._place_of[row], self._ledger.ports.index(port)) for row, port in self._wanted()]
         hosts, columns = self._checks.draw(self._sent - self._sent_before, wanted)
         self._sent_before = self._sent
         if not len(hosts):
@@ -183,10 +205,11 @@ class SynRun:
                     self._watch.note(self._ledger.addresses[self._rows[place]], answered)
             self._watch.judge()
 
-    def _wanted(self) -> list[Key]:
-        """What the watch wants to be asked, of the hosts of this run."""
+    def _wanted(self) -> list[tuple[int, int]]:
+        """What the watch wants to be asked, of the hosts of this run: row and port."""
         due = self._watch.due(WATCHED_AT_ONCE) if self._watch is not None else []
-        return [key for key in due if key[0] in self._place_in_rows]
+        rows = ((self._ledger.addresses.row(address), port) for address, port in due)
+        return [(row, port) for row, port in rows if row in self._place_of]
 
     def _patience(self) -> float:
         """Seconds in which an answer comes: by what checks have shown, and the settings' where no host answered yet."""
@@ -209,7 +232,7 @@ class SynRun:
         self._sender.send(written.frames, addresses[written.allowed], self._meter.recheck_unit)
         if self._sender.unseen:
             self._meter.touched(addresses[written.allowed], numbers[written.allowed])
-        self._sent += len(written.frames)
+        self._sent, self._sent_at = self._sent + len(written.frames), time.monotonic()
         if attempt > MOST_ATTEMPTS:
             self._checks.asked(hosts[written.allowed], time.monotonic())
         if len(written.frames) < len(hosts):

@@ -49,11 +49,10 @@ class UdpSweep:
             return
         asked = max(len(payloads_of(port)) for port in self.ledger.ports)
         for version in (4, 6):
-            rows = [row for row, address in enumerate(self.ledger.addresses) if (":" in address) == (version == 6)]
-            if not rows:
+            if not len(self.ledger.addresses.column(version)[0]):
                 continue
             with ExitStack() as stack:
-                family = Family(self, np.array(rows, dtype=np.uint32), version, self._meter)
+                family = Family(self, version, self._meter)
                 for turn in range(asked):
                     for attempt in range(1, self._settings.attempts + 1):
                         await Round(family, turn, attempt, stack).run(self._settings.connect_timeout)
@@ -63,13 +62,13 @@ class UdpSweep:
 class Family:
     """The addresses of one IP version in a sweep, with the secret and the order that all its rounds share."""
 
-    def __init__(self, sweep: UdpSweep, rows: Indices, version: int, meter: Meter) -> None:
-        self.sweep, self.rows, self.version, self.meter = sweep, rows, version, meter
+    def __init__(self, sweep: UdpSweep, version: int, meter: Meter) -> None:
+        self.sweep, self.version, self.meter = sweep, version, meter
+        self.rows, self.addresses = sweep.ledger.addresses.column(version)
         self.secret = secrets.token_bytes(16)
-        self.rounds = Rounds(Order(len(rows), len(sweep.ledger.ports), secrets.randbits(64)), len(rows), meter, DATAGRAMS_AT_ONCE)
-        self.addresses = column_of([int(ipaddress.ip_address(sweep.ledger.addresses[row])) for row in rows], version)
+        self.rounds = Rounds(Order(len(self.rows), len(sweep.ledger.ports), secrets.randbits(64)), len(self.rows), meter, DATAGRAMS_AT_ONCE)
         self.ports = np.array(sweep.ledger.ports, dtype=np.uint16)
-        self.known = {sweep.ledger.addresses[row] for row in rows}
+        self.known = set(sweep.ledger.addresses.texts(self.rows))
         self.answered = asyncio.Event()
 
     def cookies(self, keys: Sequence[Key], number: int) -> list[bytes]:
