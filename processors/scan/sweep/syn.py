@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,9 +60,9 @@ async def sweep_syn(ledger: Ledger, meter: Meter, settings: ScannerSettings, wat
             if group.route is None:
                 ledger.note_rows(mine, PortState.UNREACHABLE)
                 continue
-            with ExitStack() as stack:
+            async with AsyncExitStack() as stack:
                 out = await way_out(group.route, version, settings)
-                stack.enter_context(closing(out.sender))
+                stack.push_async_callback(asyncio.to_thread, out.sender.close)
                 column, macs = addresses[group.places], None
                 if out.interface is not None and out.next_hop is None:
                     macs, known = await neighbour_macs(out.interface, group.route.source, column, meter.mask, meter.control)
@@ -93,7 +93,7 @@ class SynRun:
         out: WayOut,
         meter: Meter,
         settings: ScannerSettings,
-        stack: ExitStack,
+        stack: AsyncExitStack,
         watch: Watch | None = None,
     ) -> None:
         self.version = 6 if ":" in route.source else 4
@@ -116,8 +116,11 @@ class SynRun:
         self._news = asyncio.Event()
         ethernet = ethernet_header(out.interface, out.next_hop or bytes(6), self.version) if out.interface else b""
         self._writer = SynWriter(route.source, self._first_port, self._secret, ethernet)
-        self._ears = stack.enter_context(closing(Ears(self.version, self._first_port, BLOCK, len(rows) * len(ledger.ports))))
-        self._routers = stack.enter_context(unreachables_socket(self.version))
+        self._ears = Ears(self.version, self._first_port, BLOCK, len(rows) * len(ledger.ports))
+        # In a thread: to close a packet socket the kernel waits, some 10 ms, until no core can be looking at it, and other sweeps go on.
+        stack.push_async_callback(asyncio.to_thread, self._ears.close)
+        self._routers = unreachables_socket(self.version)
+        stack.push_async_callback(asyncio.to_thread, self._routers.close)
         loop = asyncio.get_running_loop()
         for sock, heard in ((self._ears.fileno(), self._hear), (self._routers.fileno(), self._hear_routers)):
             loop.add_reader(sock, heard)
