@@ -86,8 +86,11 @@ def _prepare(folder: Path) -> None:
         "DRIFTLINE_BROKER__CONTROLLER_PORT": str(controller),
         "DRIFTLINE_STORE__PORT": str(store),
         "DRIFTLINE_TELEMETRY__PORT_BASE": str(base),
-        # A look takes a third of a second, so that at 100 a second some 40 are in work; to wait for a place is not the pipeline's share.
+        # To wait for a place or for the scanner's budget of packets (1,000 a second, 40 to a host; a look takes some 20) is not the
+        # pipeline's share, and the targets are this machine's own: the scanner keeps to what the grant allows.
         "DRIFTLINE_SCANNER__PARALLEL_UNITS": "256",
+        "DRIFTLINE_SCANNER__PACKETS_PER_SECOND": "100000",
+        "DRIFTLINE_SCANNER__PER_HOST_PER_SECOND": "1000",
     }
 
 
