@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from itertools import takewhile
 
 from confluent_kafka import Message
 
@@ -96,19 +97,16 @@ class Backlog:
         return found
 
     def ready(self) -> Iterator[Entry]:
-        """What can be published next: the oldest record of a partition, if it is done. Publish and `forget` it, then ask on."""
-        for queue in list(self.queues.values()):
-            while queue and queue[0].stage is Stage.DONE:
-                head = queue[0]
-                yield head
-                if queue and queue[0] is head:
-                    break  # it was not published: the ones behind it must wait
+        """What can be published now: the oldest records of each partition as far as they are done, in their order."""
+        for queue in self.queues.values():
+            yield from takewhile(lambda entry: entry.stage is Stage.DONE, queue)
 
-    def forget(self, entry: Entry) -> None:
-        """It was published."""
-        queue = self.queues.get(entry.partition)
-        if queue and queue[0] is entry:
-            queue.popleft()
+    def forget(self, entries: Iterable[Entry]) -> None:
+        """These were published: they are the oldest of their partitions."""
+        for entry in entries:
+            queue = self.queues.get(entry.partition)
+            if queue and queue[0] is entry:
+                queue.popleft()
 
     def _candidates(self, queue: deque[Entry], now: datetime, may_start: Callable[[Entry], bool]) -> Iterator[Entry]:
         busy: set[str] = set()

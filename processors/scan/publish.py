@@ -1,8 +1,8 @@
-"""One unit, one transaction: its results, the request for its rest, its dead letter if it has one, and its offset."""
+"""Finished units in one transaction: of each its results, the request for its rest, its dead letter if it has one, and its offset."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -22,7 +22,11 @@ from schemas.topics import work_topic
 
 log = structlog.get_logger()
 MOST_RECORD = MOST_BYTES - 65_536  # bytes of a value: its key and the batch around it need room too
+MOST_BATCH = 2 * MOST_BYTES  # bytes of a transaction, but for a first unit that is larger: each must end well within its 10 s
 MOST_ABORTS = 20  # in a row, before the role gives up and its supervisor starts it anew
+
+Output = tuple[str, bytes, int, bytes]
+"""Topic on the cluster, key, partition, value."""
 
 
 class UnitPublisher:
@@ -33,33 +37,47 @@ class UnitPublisher:
         self._producer: Producer = transactional_producer(settings, scanner_transaction(mine.zone, mine.agent_id or ""))
         self._aborts = 0
 
-    def publish(self, entry: Entry, consumer: Consumer) -> bool:
-        """Publish a unit that is done, all or nothing. False: nothing was, try again. Raises KafkaException if trying again can't help."""
-        if entry.outcome is None:
-            raise ValueError("only a unit that is done can be published")
-        records = self._records(entry.outcome)
-        if any(len(value) > MOST_RECORD for *_, value in records):
-            log.warning("unit_set_aside", partition=entry.partition, offset=entry.offset, error="Poison", reason=TOO_LARGE)
-            entry.finish(too_large(entry.outcome))
-            records = self._records(entry.outcome)
+    def publish(self, entries: Sequence[Entry], consumer: Consumer) -> int:
+        """Publish units that are done, in their order, so many as one transaction takes; returns how many. 0: none was, try again.
+
+        All of them or none: a commit costs the same for one as for many. Raises KafkaException if trying again can't help.
+        """
+        batch = self._batch(entries)
         self._producer.begin_transaction()
         try:
-            for topic, key, where, value in records:
-                self._produce(topic, value, key, where)
-            if entry.outcome.error is not None:
-                dead_letter(self._producer, self._settings, entry.message, work_topic(self._settings.scanner.zone), entry.outcome.error)
-            done = TopicPartition(entry.message.topic() or "", entry.partition, entry.offset + 1)
-            self._producer.send_offsets_to_transaction([done], consumer.consumer_group_metadata(), 10.0)
+            for entry, records in batch:
+                for topic, key, where, value in records:
+                    self._produce(topic, value, key, where)
+                if entry.outcome is not None and entry.outcome.error is not None:
+                    dead_letter(self._producer, self._settings, entry.message, work_topic(self._settings.scanner.zone), entry.outcome.error)
+            done = {entry.partition: TopicPartition(entry.message.topic() or "", entry.partition, entry.offset + 1) for entry, _ in batch}
+            self._producer.send_offsets_to_transaction([*done.values()], consumer.consumer_group_metadata(), 10.0)
             self._producer.commit_transaction()
         except KafkaException as error:
             self._abort(error)
-            return False
+            return 0
         self._aborts = 0
-        self._meter.emitted(len(records))
-        return True
+        self._meter.emitted(sum(len(records) for _, records in batch))
+        return len(batch)
 
-    def _records(self, outcome: Outcome) -> list[tuple[str, bytes, int, bytes]]:
-        """Topic on the cluster, key, partition, value."""
+    def _batch(self, entries: Sequence[Entry]) -> list[tuple[Entry, list[Output]]]:
+        """The first of these units, as many as fit into a transaction, with their records."""
+        found, size = list[tuple[Entry, list[Output]]](), 0
+        for entry in entries:
+            if entry.outcome is None:
+                raise ValueError("only a unit that is done can be published")
+            records = self._records(entry.outcome)
+            if any(len(value) > MOST_RECORD for *_, value in records):
+                log.warning("unit_set_aside", partition=entry.partition, offset=entry.offset, error="Poison", reason=TOO_LARGE)
+                entry.finish(too_large(entry.outcome))
+                records = self._records(entry.outcome)
+            size += sum(len(value) for *_, value in records)
+            if found and size > MOST_BATCH:
+                break
+            found.append((entry, records))
+        return found
+
+    def _records(self, outcome: Outcome) -> list[Output]:
         return [
             (
                 prefixed(self._settings, topic),

@@ -8,6 +8,7 @@ of them writes.
 from __future__ import annotations
 
 import threading
+from itertools import islice
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -36,7 +37,7 @@ from schemas.topics import work_topic
 
 log = structlog.get_logger()
 GRANT_PATIENCE = 5.0  # seconds that a unit waits for a grant that the planner saw before this scanner did
-MOST_AT_ONCE = 25  # records taken, and units published, between two polls
+MOST_AT_ONCE = 25  # records taken, and units published (in one transaction), between two polls
 
 
 def run_scanner(
@@ -194,17 +195,16 @@ class Scanner:
             entry.finish(outcome)
 
     def _publish(self) -> None:
-        for count, entry in enumerate(self._backlog.ready()):
-            if count == MOST_AT_ONCE or not self._publisher.publish(entry, self._consumer):
-                return
-            self._backlog.forget(entry)
-            self._done += 1
-            self._fuse.note(bad=entry.outcome is not None and entry.outcome.error is not None)
-            if self._fuse.blown():
-                raise FuseBlown(
-                    "Most units that the scanner read lately were bad; it stopped.",
-                    "See 'driftline dlq list', mend the source, start it again.",
-                )
+        ready = list(islice(self._backlog.ready(), MOST_AT_ONCE))
+        published = ready[: self._publisher.publish(ready, self._consumer)] if ready else []
+        self._backlog.forget(published)
+        self._done += len(published)
+        self._fuse.note_all([entry.outcome is not None and entry.outcome.error is not None for entry in published])
+        if self._fuse.blown():
+            raise FuseBlown(
+                "Most units that the scanner read lately were bad; it stopped.",
+                "See 'driftline dlq list', mend the source, start it again.",
+            )
 
     def _start(self) -> None:
         room = self._settings.scanner.parallel_units - len(self._jobs)

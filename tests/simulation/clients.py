@@ -100,6 +100,8 @@ class SimConsumer:
             self._places[place] = at
         log, found = self._broker.logs[place], list[Message]()
         end = len(log.entries) if self._uncommitted else log.stable
+        if at >= end and (not self._eof or self._told.get(place) == end):
+            return found
         most = min(most, self._world.luck.randint(1, 8))
         while at < end and len(found) < most:
             entry = log.entries[at]

@@ -43,10 +43,10 @@ NONE = Faults(switch=0.2, trouble=0.0, kill=0.0, stall=0.0, most=0)
 
 
 class Process:
-    """A worker that is started again when it was killed. `disk` is what it finds there again."""
+    """A worker that is started again when it was killed; a thread, which has an `owner`, is not. `disk` is what it finds there again."""
 
-    def __init__(self, name: str, program: Callable[[Process], None]) -> None:
-        self.name, self.program = name, program
+    def __init__(self, name: str, program: Callable[[Process], None], owner: Process | None = None) -> None:
+        self.name, self.program, self.owner = name, program, owner
         self.disk: dict[int, tuple[dict[str, bytes], int]] = {}
         self.run: greenlet.greenlet | None = None
         self.wakes = 0.0  # not before this, …
@@ -54,6 +54,12 @@ class Process:
         self.seen = 0
         self.silent_since: float | None = None  # dead or stalled: no heartbeat
         self.lives = 0
+        self.killed = False
+
+    @property
+    def whole(self) -> Process:
+        """The process that this is, or that this is a thread of: it dies and stalls as one."""
+        return self.owner or self
 
 
 class World:
@@ -68,6 +74,7 @@ class World:
         self._scheduler = greenlet.getcurrent()
         self.kill_at: int | None = None  # the step at which the process that is at it is killed
         self.story: list[str] = []
+        self._ticked = 0.0
 
     @property
     def current(self) -> Process:
@@ -79,8 +86,26 @@ class World:
         """When the process last sent a heartbeat."""
         return self.now if process.silent_since is None else process.silent_since
 
+    def thread(self, name: str, work: Callable[[], None]) -> None:
+        """Begin a thread of the process whose turn it is."""
+        self.processes.append(Process(f"{self.current.name}/{name}", lambda _: work(), self.current.whole))
+
+    def later(self, at: float, happens: Callable[[], None]) -> None:
+        """Let something happen at this moment, whoever is alive then."""
+
+        def when_due(process: Process) -> None:
+            self.wait(at, news=False)
+            happens()
+            self.broker.news += 1
+            self.processes.remove(process)
+            self.wait(float("inf"), news=False)
+
+        self.processes.append(Process("later", when_due))
+
     def call(self) -> None:
         """Something of the outside world is about to happen, or has: others may come first, and this process may be no more."""
+        if self._current is not None and self._current.whole.killed:
+            raise Killed  # what a dying process still does on its way out reaches nobody
         self.steps += 1
         self.now += CALL_SECONDS
         draw = self.luck.random()
@@ -99,6 +124,8 @@ class World:
     def wait(self, until: float, news: bool = True) -> None:
         """Sleep until a moment, or until something happened at the broker."""
         process = self.current
+        if process.whole.killed:
+            raise Killed
         process.wakes, process.heeds, process.seen = until, news, self.broker.news
         self._scheduler.switch()
 
@@ -119,11 +146,19 @@ class World:
                     raise NoProgressError(f"after {self.steps} calls and {self.now - 1e6:.0f} s it is not done")
                 self._turn()
         finally:
-            for process in self.processes:
-                if process.run is not None and not process.run.dead:
-                    self._current = process
-                    with suppress(Killed):
-                        process.run.throw(Killed)
+            for process in [one for one in self.processes if one.owner is None]:
+                self._end(process)
+
+    def _end(self, process: Process) -> None:
+        """End a process and its threads where they are."""
+        process.killed = True
+        for one in [one for one in self.processes if one.whole is process]:
+            if one.owner is not None:
+                self.processes.remove(one)
+            if one.run is not None and not one.run.dead:
+                self._current = one
+                with suppress(Killed):
+                    one.run.throw(Killed)
 
     def _quiet(self) -> bool:
         return all(self.now < one.wakes for one in self.processes)
@@ -137,32 +172,43 @@ class World:
         self.steps += 1
         process = ready[0] if len(ready) == 1 else self.luck.choice(ready)
         process.wakes, process.heeds = 0.0, False
-        self.broker.tick()
-        process.silent_since = None
-        self._current = process
+        if self._ticked != self.now:
+            self._ticked = self.now
+            self.broker.tick()
+        process.whole.silent_since = None
         if process.run is None or process.run.dead:
+            if process.owner is None:
+                self._end(process)  # what threads its former life left
+                process.killed = False
             process.lives += 1
             process.run = greenlet.greenlet(process.program)
+        self._current = process
         try:
             process.run.switch(process)
         except Killed:
-            self._bury(process)
+            self._bury(process.whole)
+        if process.owner is not None and process.run.dead and process in self.processes:
+            self.processes.remove(process)
 
     def _bury(self, process: Process) -> None:
+        self._end(process)
         process.run, process.silent_since = None, self.now
         process.wakes, process.heeds = self.now + self.luck.uniform(*RESTART_SECONDS), False
 
     def _die(self) -> None:
         self.spent += 1
+        self.current.whole.killed = True
         self.story.append(f"{self.now - 1e6:.3f} kill {self.current.name}")
         raise Killed
 
     def _stall(self) -> None:
         self.spent += 1
-        process, seconds = self.current, self.luck.choice((2.0, 11.0, 30.0))
+        process, seconds = self.current.whole, self.luck.choice((2.0, 11.0, 30.0))
         self.story.append(f"{self.now - 1e6:.3f} stall {process.name} {seconds}")
         process.silent_since = self.now
-        process.wakes, process.heeds = self.now + seconds, False
+        for one in self.processes:
+            if one.whole is process:
+                one.wakes, one.heeds = self.now + seconds, False  # who waits looks again then
         self._scheduler.switch()
 
 

@@ -58,26 +58,21 @@ def test_a_held_unit_holds_back_its_subnet_only_and_starts_when_its_time_comes()
     assert startable(backlog, now=NOW + timedelta(seconds=11)) == [held]
 
 
-def test_only_the_oldest_of_a_partition_is_ready_and_only_when_it_is_done() -> None:
-    first, second, third = (entry(0, number, make_unit(number)) for number in range(3))
-    backlog = backlog_of(first, second, third)
-    second.finish(Outcome())
+def test_only_the_oldest_of_a_partition_are_ready_as_far_as_they_are_done() -> None:
+    first, second, third, fourth = (entry(0, number, make_unit(number)) for number in range(4))
+    other = entry(1, 0, make_unit(9))
+    backlog = backlog_of(first, second, third, fourth, other)
+    for one in (second, fourth):
+        one.finish(Outcome())
     assert not list(backlog.ready())
     first.finish(Outcome())
-    published = []
-    for one in backlog.ready():
-        published.append(one)
-        backlog.forget(one)
-    assert published == [first, second]
-    assert list(backlog.queues[0]) == [third]
-
-
-def test_what_could_not_be_published_holds_back_what_is_behind_it() -> None:
-    first, second = (entry(0, number, make_unit(number)) for number in range(2))
-    backlog = backlog_of(first, second)
-    first.finish(Outcome())
-    second.finish(Outcome())
-    assert list(backlog.ready()) == [first]
+    other.finish(Outcome())
+    assert list(backlog.ready()) == [first, second, other]
+    assert list(backlog.ready()) == [first, second, other], "what could not be published comes again"
+    backlog.forget([first])
+    assert list(backlog.ready()) == [second, other]
+    backlog.forget([second, other])
+    assert list(backlog.queues[0]) == [third, fourth]
 
 
 def test_a_partition_is_full_at_its_part_of_the_room() -> None:
@@ -95,4 +90,4 @@ def test_dropped_partitions_are_forgotten() -> None:
     backlog = backlog_of(one)
     assert backlog.drop([0, 7]) == [one]
     assert not backlog.queues
-    backlog.forget(one)
+    backlog.forget([one])
