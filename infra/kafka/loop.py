@@ -33,7 +33,7 @@ from infra.kafka.timestamps import recorded_at
 from schemas.codec import Codec, UndecodableError
 
 log = structlog.get_logger()
-WAIT_SECONDS = 0.5
+WAIT_SECONDS, JOIN_SECONDS = 0.5, 0.05
 GATHER_SECONDS = 0.003
 SLICE_SECONDS = 1.0  # well below the transaction's timeout of 10 s, and enough that commits cost little
 BATCH = 10_000
@@ -101,7 +101,9 @@ class StepLoop:
 
     def _gather(self) -> list[Message]:
         """What was left, and what comes. After a rebalance, what was taken before it is fetched again from the committed offset."""
-        first = self._consumer.poll(0 if self._left else WAIT_SECONDS)
+        # The first assignment comes within this call, and is restored behind it: no record will come before that.
+        patience = WAIT_SECONDS if self._partitions.settled() else JOIN_SECONDS
+        first = self._consumer.poll(0 if self._left else patience)
         self._meter.beat()
         epoch = self._partitions.epoch
         found = [*(self._left if epoch == self._left_epoch else []), *([first] if first else [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -11,12 +12,13 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from infra.core.errors import DamagedState, DriftlineError
 from infra.core.ports import StepPlan
 from infra.core.settings import Settings
-from infra.kafka.client import consumer_config, patiently, prefixed, value_of
+from infra.kafka.client import consumer_config, patiently, prefixed
 from infra.kafka.globaltables import applied_key
 from infra.kafka.statestore import PartitionState, StateStore
 
 log = structlog.get_logger()
 RESTORE_SECONDS = 120.0
+RESTORE_BATCH = 10_000
 
 
 class Partitions:
@@ -151,24 +153,22 @@ class Partitions:
                 raise DriftlineError(
                     f"The changelog {self._plan.changelog} was not read to its end in {RESTORE_SECONDS:.0f} s.", "See the broker's log."
                 )
-            changes: dict[int, dict[str, bytes | None]] = {}
+            changes: dict[int, list[tuple[Any, Any]]] = {number: [] for number in ends}  # a million of these: as few steps each as may be
             reached: dict[int, int] = {}
-            for message in reader.consume(5000, 0.2):
-                number, offset = message.partition() or 0, message.offset() or 0
-                error = message.error()
+            for message in reader.consume(RESTORE_BATCH, 0.2):
+                number, offset, error = message.partition() or 0, message.offset() or 0, message.error()
                 if error is None:
-                    key = message.key()
-                    text = key.decode() if isinstance(key, bytes) else key or ""
-                    changes.setdefault(number, {})[text] = value_of(message)
+                    changes[number].append((message.key(), message.value()))
                     reached[number] = offset + 1
                     count += 1
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
                     reached[number] = max(reached.get(number, 0), offset)
             for number, offset in reached.items():
-                store.write(number, changes.get(number, {}), offset, front=False)
+                store.restore(number, changes[number], offset)
                 if offset >= ends[number]:
                     waiting.discard(number)
         if count:
+            store.settle()
             log.info("state_restored", role=self._plan.role, records=count)
 
     def _opened(self, reader: Consumer) -> StateStore:

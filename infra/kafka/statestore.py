@@ -8,11 +8,11 @@ replay, never a wipe.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import structlog
-from rocksdict import Options, Rdict, WriteBatch
+from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 
 from infra.core.errors import DamagedState, DriftlineError, MissingPrerequisite
 
@@ -22,6 +22,8 @@ FRONT_BYTES = 96 << 20
 """How much of the state is kept in memory, in front of RocksDB."""
 OVERHEAD = 250
 """Bytes that Python needs for an entry beside the value: its key, their heads, its place in the table."""
+UNLOGGED = WriteOptions()
+UNLOGGED.disable_wal = True
 DAMAGE = ("Corruption", "No such file")
 """How RocksDB calls a file that is not what it wrote, or gone. Anything else (a lock, a full disk, rights) throws nothing away."""
 
@@ -95,8 +97,8 @@ class StateStore:
                 return
             yield key[strip:].decode(), value
 
-    def write(self, partition: int, changes: dict[str, bytes | None], offset: int, front: bool = True) -> None:
-        """Apply changes and the changelog offset that they stand for, in one batch; `front`: they are likely to be read soon."""
+    def write(self, partition: int, changes: dict[str, bytes | None], offset: int) -> None:
+        """Apply changes and the changelog offset that they stand for, in one batch."""
         batch = WriteBatch(raw_mode=True)
         prefix = _prefix(partition)
         for key, value in changes.items():
@@ -107,10 +109,31 @@ class StateStore:
                 batch.delete(prefix + key.encode())
             else:
                 batch.put(prefix + key.encode(), value)
-                if front:
-                    self._remember(place, value)
+                self._remember(place, value)
         batch.put(OFFSET + prefix, offset.to_bytes(8, "big"))
         self._write(batch)
+
+    def restore(self, partition: int, changes: Iterable[tuple[bytes, bytes | None]], offset: int) -> None:
+        """As `write`, of many keys and values as the changelog has them; to be followed by `settle` before anything is written.
+
+        Without RocksDB's own log, which would write all of it once more: what a crash loses is replayed, the offset being lost with it.
+        """
+        batch, prefix = WriteBatch(raw_mode=True), _prefix(partition)
+        for key, value in changes:
+            if value is None:
+                batch.delete(prefix + key)
+            else:
+                batch.put(prefix + key, value)
+        batch.put(OFFSET + prefix, offset.to_bytes(8, "big"))
+        self._recent, self._older, self._bytes = {}, {}, 0
+        self._write(batch, UNLOGGED)
+
+    def settle(self) -> None:
+        """Have on the disk what was restored: later writes are logged, and must not outlive it in a crash."""
+        try:
+            self._rocks.flush()
+        except Exception as error:
+            raise self._unusable(error) from error
 
     def wipe(self, partition: int) -> None:
         """Forget a partition, because its changelog no longer holds what this store stood for."""
@@ -132,9 +155,9 @@ class StateStore:
             raise self._unusable(error) from error
         return value
 
-    def _write(self, batch: WriteBatch) -> None:
+    def _write(self, batch: WriteBatch, options: WriteOptions | None = None) -> None:
         try:
-            self._rocks.write(batch)
+            self._rocks.write(batch, options)
         except Exception as error:
             raise self._unusable(error) from error
 

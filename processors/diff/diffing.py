@@ -84,7 +84,7 @@ def fold_observation(asset: Asset | None, seen: Observation, table: Fingerprints
     draft.note_seen(at)
     for service in draft.pending():
         key = (service["transport"], service["port"])
-        _announce(draft, service, found.pop(key, None) or service_on(service["port"], service["transport"]), settings)
+        _announce(draft, service, found.pop(key) if key in found else service_on(service["port"], service["transport"]), settings)
     for key in sorted(found):
         known = draft.services.get(key)
         if known and known["status"] == "open" and (known["unit_id"] == unit_id or as_of(known) <= at):

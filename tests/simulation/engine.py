@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,9 +73,15 @@ class DiskStore:
         values = self._disk.get(partition, ({}, 0))[0]
         yield from sorted((key, value) for key, value in values.items() if key.startswith(prefix))
 
-    def write(self, partition: int, changes: Mapping[str, bytes | None], offset: int, *, front: bool = True) -> None:
+    def restore(self, partition: int, changes: Iterable[tuple[bytes, bytes | None]], offset: int) -> None:
+        """The same of what the changelog holds."""
+        self.write(partition, {key.decode(): value for key, value in changes}, offset)
+
+    def settle(self) -> None:
+        """All is on the disk."""
+
+    def write(self, partition: int, changes: Mapping[str, bytes | None], offset: int) -> None:
         """All or nothing."""
-        del front
         self._world.call()
         values = self._disk.get(partition, ({}, 0))[0] | {key: value for key, value in changes.items() if value is not None}
         self._disk[partition] = {key: value for key, value in values.items() if changes.get(key, b"") is not None}, offset

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,11 @@ def test_memory_in_front_says_what_was_written_last(tmp_path: Path, monkeypatch:
         partition, key = dice.randrange(2), f"k{dice.randrange(30)}"
         if dice.random() < 0.4:
             value = None if dice.random() < 0.2 else b"v%d" % number
-            store.write(partition, {key: value}, number, front=dice.random() < 0.5)
+            if dice.random() < 0.1:
+                store.restore(partition, [(key.encode(), b"older"), (key.encode(), value)], number)
+                store.settle()
+            else:
+                store.write(partition, {key: value}, number)
             truth.pop((partition, key), None)
             if value is not None:
                 truth[partition, key] = value
@@ -31,6 +38,17 @@ def test_memory_in_front_says_what_was_written_last(tmp_path: Path, monkeypatch:
         assert store.get(partition, key) == truth.get((partition, key))
     assert {(0, key): value for key, value in store.scan(0, "")} == {place: value for place, value in truth.items() if place[0] == 0}
     assert len(store._recent) + len(store._older) <= 3000 // statestore.OVERHEAD + 2
+    store.close()
+
+
+def test_what_was_restored_and_settled_outlives_a_crash_with_what_was_written_behind_it(tmp_path: Path) -> None:
+    crash = "import os; from pathlib import Path; from infra.kafka.statestore import StateStore; store = StateStore(Path('.'), 'cluster');"
+    work = "store.restore(0, [(b'a', b'1')], 7); store.settle(); store.write(1, {'b': b'2'}, 9); os._exit(0)"
+    subprocess.run(
+        [sys.executable, "-c", crash + work], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    )
+    store = StateStore(tmp_path, "cluster")
+    assert (store.get(0, "a"), store.offset(0), store.get(1, "b"), store.offset(1)) == (b"1", 7, b"2", 9)
     store.close()
 
 
