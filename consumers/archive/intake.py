@@ -65,19 +65,17 @@ class Intake:
 
         While a write runs (`writing`): take in what comes until that has ended, or the batch is full.
         """
-        batch, early = Batch(), self._early
-        self._early = []
-        if self._paused:
-            self._consumer.resume(self._consumer.assignment())
-            self._paused = False
-        first = None if early or writing() else self._consumer.poll(WAIT_SECONDS)
-        self._sort([*early, *([first] if first else [])], batch)
+        batch = self._resumed(Batch())
+        if not batch.messages and not writing():
+            first = self._consumer.poll(WAIT_SECONDS)
+            self._sort([first] if first else [], batch)
         while writing() and not self.full(batch):
             self._take(batch, LOOK_SECONDS)
         return batch
 
     def fill(self, batch: Batch) -> None:
         """Add to a batch what comes for as long as `pace` says. Raises KafkaException when Kafka refuses."""
+        self._resumed(batch)
         now = time.monotonic()
         until = now + self.pace.gather(now)
         while batch.messages and not self.full(batch) and now < until:
@@ -89,9 +87,9 @@ class Intake:
         return len(batch.messages) >= self._most or batch.size >= BATCH_BYTES
 
     def breathe(self, seconds: float) -> None:
-        """Stay in the group, taking in nothing until the next `gather`.
+        """Stay in the group, taking in nothing until the next `gather` or `fill`.
 
-        A rebalance may bring partitions that are not paused yet: their first records wait for the next batch.
+        A rebalance may bring partitions that are not paused yet: a record of theirs waits, and goes before what comes after it.
         """
         self._consumer.pause(self._consumer.assignment())
         self._paused = True
@@ -104,6 +102,15 @@ class Intake:
         if isinstance(one, Message):
             return self._topics[one.topic() or ""], one.partition() or 0
         return self._topics[one.topic], one.partition
+
+    def _resumed(self, batch: Batch) -> Batch:
+        """The batch with what `breathe` was given; all partitions flow again. Else a later record of theirs could be committed before it."""
+        early, self._early = self._early, []
+        if self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+        self._sort(early, batch)
+        return batch
 
     def _take(self, batch: Batch, seconds: float) -> None:
         self._sort(self._consumer.consume(min(CHUNK_RECORDS, self._most - len(batch.messages)), seconds), batch)

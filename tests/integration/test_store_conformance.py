@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ from tests.simulation.store import KEYS, SimClient, SimStore, plain_row
 from tests.stores import RunningStore, running_store
 
 pytestmark = pytest.mark.store
-SEEN = next(event for _, event in EXAMPLES if isinstance(event, HostObservation))
+RECENT = datetime.now(UTC).replace(microsecond=0)  # older than 90 days, a merge takes the row away
+SEEN = next(event for _, event in EXAMPLES if isinstance(event, HostObservation)).model_copy(update={"observed_at": RECENT})
 CHANGE = next(event for _, event in EXAMPLES if isinstance(event, AssetChange))
 FOUND = next(event for _, event in EXAMPLES if isinstance(event, Finding))
 CODEC = Codec()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import cast
+from unittest import mock
 
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, DataError, OperationalError, ProgrammingError
+from confluent_kafka import Consumer, TopicPartition
 
 from consumers.archive.clickhouse import judge
-from consumers.archive.intake import GATHER_SECONDS, Pace
+from consumers.archive.intake import GATHER_SECONDS, Batch, Intake, Pace
 from consumers.archive.progress import CLOCKS_AGREE, EPOCH, Mark, Progress
 from infra.core.errors import Backpressure, MissingPrerequisite, Poison
+from infra.core.settings import ArchiverSettings
 from schemas.examples import AT
+from tests.simulation.clients import SimConsumer
+from tests.simulation.lone import LoneWorld
 
 PLACE, OTHER = ("changes", 0), ("changes", 1)
 
@@ -25,6 +31,23 @@ def test_a_lone_record_waits_for_a_moment_and_a_stream_for_as_long_as_a_write_ta
     assert pace.gather(11.0) == GATHER_SECONDS
     pace.wrote(11.0, 14.0)
     assert pace.gather(14.0) == 0.2
+
+
+def test_what_came_while_a_write_was_waited_for_goes_before_what_comes_after_it() -> None:
+    """A rebalance brings records to `breathe`; were they put off, an offset behind them could be committed first, and a crash lose them."""
+    broker = LoneWorld({"changes": 1})
+    for _ in range(3):
+        broker.broker.append(("changes", 0), b"k", b"v")
+    consumer = SimConsumer(broker, {"group.id": "archiver", "enable.partition.eof": True})
+    intake = Intake(cast("Consumer", consumer), {"changes": "changes"}, ArchiverSettings(batch_rows=10))
+    batch = Batch()
+    intake.breathe(0.0)
+    consumer.assign([TopicPartition("changes", 0, 0)])  # not paused yet when `breathe` polls
+    with mock.patch.object(consumer, "pause"):
+        intake.breathe(0.0)
+    for _ in range(5):
+        intake.fill(batch)
+    assert [message.offset() for message in batch.messages] == [0, 1, 2]
 
 
 def test_a_partition_is_known_to_be_unknown_first() -> None:
