@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-grab bench-sweep bench-sink bench-stream
+.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-grab bench-sweep bench-sink bench-stream bench-scale soak
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -61,3 +61,9 @@ bench-sink: dev ## rows a second from Kafka into ClickHouse, and milliseconds un
 
 bench-stream: dev ## the stream engine against Kafka Streams, quix-streams and Faust; the diff step; a million assets (ARGS="--only engine --rounds 3")
 	@$(BIN)/python -m bench.stream $(ARGS)
+
+bench-scale: dev ## records a second over partitions and workers; cost a record as assets grow (ARGS="--only grow")
+	@$(BIN)/python -m bench.scale $(ARGS)
+
+soak: dev ## the whole pipeline under a steady load for 20 minutes: memory, threads, descriptors flat, lag bounded (ARGS="--seconds 60 --every 1")
+	@$(BIN)/python -m bench.soak $(ARGS)

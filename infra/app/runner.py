@@ -12,6 +12,7 @@ from typing import get_args
 import structlog
 
 from infra.app.roles import Run, health_port, load_role
+from infra.core.clock import SetBack
 from infra.core.errors import DriftlineError, MissingPrerequisite
 from infra.core.logs import configure_logs
 from infra.core.settings import Settings
@@ -26,7 +27,8 @@ HUNG = 1  # exit code
 def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[], None] = lambda: None) -> int:
     """Run these roles until SIGTERM or SIGINT; then drain. Returns the exit code: 0, or that of the first role that failed.
 
-    A role whose loop does not turn any more, because a library's call never returns, ends them too: its supervisor starts it anew.
+    A role whose loop does not turn any more, because a library's call never returns, ends them too: its supervisor starts it anew. So does
+    a clock that was set back, for which such a call would wait.
     """
     configure_logs(settings.telemetry, roles=",".join(names))
     runs = {name: load_role(name) for name in names}
@@ -44,6 +46,7 @@ def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[],
     for worker in workers:
         worker.start()
     announced = hung = False
+    clock = SetBack()
     while not stop.wait(0.2 if not announced else 1.0):
         if not announced and all(worker.ready.is_set() for worker in workers):
             announced = True
@@ -51,6 +54,10 @@ def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[],
             announce()
         if not TELEMETRY.healthy(HANG_SECONDS):
             log.error("role_hangs", for_seconds=HANG_SECONDS)
+            hung = True
+            stop.set()
+        if back := clock.seen():
+            log.error("clock_set_back", seconds=back.total_seconds(), effect="clients of Kafka may wait that long; starting anew")
             hung = True
             stop.set()
     deadline = time.monotonic() + DRAIN_SECONDS

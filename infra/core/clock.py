@@ -47,3 +47,20 @@ class SteadyClock:
         if abs(ahead) <= AGREES and abs(wall - sent) <= 2 * AGREES:
             self._anchor = wall, seconds
         return ahead
+
+
+class SetBack:
+    """Notices that the wall clock was set back.
+
+    Kafka's library waits until moments of the wall clock (librdkafka issue 2145): what waits when it is set back an hour waits an hour.
+    """
+
+    def __init__(self, wall: Callable[[], datetime] = utc_now, seconds: Callable[[], float] = uptime) -> None:
+        self._wall, self._seconds = wall, seconds
+        self._last = wall(), seconds()
+
+    def seen(self) -> timedelta | None:
+        """By how much it was set back since it was asked last, if by more than what counts as right."""
+        (told, at), self._last = self._last, (self._wall(), self._seconds())
+        lost = told + timedelta(seconds=self._last[1] - at) - self._last[0]
+        return lost if lost > AGREES else None

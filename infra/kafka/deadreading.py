@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import Settings
 from infra.kafka.client import consumer_config, key_of, prefixed, transactional_producer, unreachable, value_of
+from infra.kafka.registry import codec_for
 from infra.kafka.timestamps import recorded_at
+from schemas.codec import UndecodableError
 from schemas.topics import TOPICS, concrete_names
 
 GROUP = "dlq-replay"
@@ -50,29 +54,65 @@ def dead_letters(settings: Settings, topic: str | None = None, limit: int = 1000
         consumer.close()
 
 
-def replay(settings: Settings, topic: str, limit: int) -> int:
-    """Put up to `limit` records of a DLQ back on their topic; a group remembers how far, so that none goes twice. Returns how many.
+class Policy(StrEnum):
+    """What a replay does with the letters that no replay has dealt with yet."""
 
+    ALL = "all"
+    READABLE = "readable"
+    DISCARD = "discard"
+
+
+class Replayed(NamedTuple):
+    """How many letters went back, and how many were passed over for good (they stay in the queue until its time is over)."""
+
+    back: int
+    passed: int
+
+
+def replay(settings: Settings, topic: str, limit: int, policy: Policy = Policy.ALL) -> Replayed:
+    """Deal with up to `limit` records of a DLQ: put them back on their topic, or pass them over.
+
+    A group remembers how far, in the transaction that puts them back, so that none goes twice.
     Raises BadInput for a topic without a DLQ, MissingPrerequisite if Kafka does not answer.
     """
     _queues(settings, topic)
     queue = prefixed(settings, f"dlq.{topic}")
     consumer = Consumer(consumer_config(settings, f"{GROUP}.{topic}", **{"enable.partition.eof": True, "fetch.wait.max.ms": 20}))
-    count = 0
+    back = passed = 0
+    fit = _fitting(settings, topic, policy)
     try:
         producer = transactional_producer(settings, f"{GROUP}.{topic}")
         wanted = [TopicPartition(queue, number) for number in _partitions(consumer, queue)]
         for start in consumer.committed(wanted, ASK_SECONDS):
-            if count < limit:
-                count += _replay_partition(settings, consumer, producer, start, topic, limit - count)
+            if back + passed < limit:
+                messages = _next_letters(settings, consumer, start, limit - back - passed)
+                fitting = [message for message in messages if fit(message)]
+                _send_back(settings, consumer, producer, topic, messages, fitting)
+                back, passed = back + len(fitting), passed + len(messages) - len(fitting)
     except KafkaException as error:
         raise unreachable(settings, error) from None
     finally:
         consumer.close()
-    return count
+    return Replayed(back, passed)
 
 
-def _replay_partition(settings: Settings, consumer: Consumer, producer: Producer, start: TopicPartition, topic: str, limit: int) -> int:
+def _fitting(settings: Settings, topic: str, policy: Policy) -> Callable[[Message], bool]:
+    """Which letters go back under a policy."""
+    if policy is not Policy.READABLE:
+        return lambda _: policy is Policy.ALL
+    codec = codec_for(settings)
+
+    def readable(message: Message) -> bool:
+        try:
+            codec.decode(topic, value_of(message) or b"")
+        except UndecodableError:
+            return False
+        return True
+
+    return readable
+
+
+def _next_letters(settings: Settings, consumer: Consumer, start: TopicPartition, limit: int) -> list[Message]:
     low, _ = consumer.get_watermark_offsets(start, ASK_SECONDS)
     begin = TopicPartition(start.topic, start.partition, max(low, start.offset))
     messages: list[Message] = []
@@ -80,15 +120,22 @@ def _replay_partition(settings: Settings, consumer: Consumer, producer: Producer
         messages.append(message)
         if len(messages) == limit:
             break
+    return messages
+
+
+def _send_back(
+    settings: Settings, consumer: Consumer, producer: Producer, topic: str, messages: list[Message], fitting: list[Message]
+) -> None:
+    """Put the fitting ones back and remember that all were dealt with, in one transaction."""
     if not messages:
-        return 0
+        return
     producer.begin_transaction()
-    for message in messages:
+    for message in fitting:
         producer.produce(prefixed(settings, topic), value_of(message), message.key(), message.partition() or 0)
-    position = TopicPartition(start.topic, start.partition, (messages[-1].offset() or 0) + 1)
+    last = messages[-1]
+    position = TopicPartition(last.topic() or "", last.partition() or 0, (last.offset() or 0) + 1)
     producer.send_offsets_to_transaction([position], consumer.consumer_group_metadata(), 30.0)
     producer.commit_transaction(30.0)
-    return len(messages)
 
 
 def _to_the_end(settings: Settings, consumer: Consumer, partitions: list[TopicPartition]) -> Iterator[Message]:

@@ -209,7 +209,7 @@ def standing(settings: Settings) -> str:
         Consumer({**connection(settings), "group.id": prefixed(settings, PLAN.role), "isolation.level": level})
         for level in ("read_committed", "read_uncommitted")
     ]
-    for topic in ("ticks", "intel", PLAN.changelog or "", "rollups"):
+    for topic in ("ticks", "intel", PLAN.changelog or "", "rollups", "dlq.ticks"):
         for number in range(1 if topic == "intel" else settings.kafka.partitions):
             place = TopicPartition(prefixed(settings, topic), number)
             stable, end = (one.get_watermark_offsets(place, 10.0)[1] for one in both)

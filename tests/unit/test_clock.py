@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.core.clock import AGREES, SteadyClock
+from infra.core.clock import AGREES, SetBack, SteadyClock
 
 START = datetime(2026, 3, 4, 12, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,15 @@ def test_a_jump_between_sending_and_hearing_is_no_agreement() -> None:
     machine.set_by = 3600
     clock.heard(sent, sent + timedelta(minutes=30))
     assert clock.now() == machine.truth()
+
+
+def test_a_clock_that_was_set_back_is_noticed_once() -> None:
+    machine = Machine()
+    watch = SetBack(machine.wall, machine.seconds)
+    for machine.set_by, noticed in ((0, None), (3600, None), (3599, None), (-1, 3600), (-1, None)):
+        machine.passed += 1
+        seen = watch.seen()
+        assert (seen and round(seen.total_seconds())) == noticed
 
 
 def test_nothing_that_folds_records_reads_a_clock() -> None:

@@ -11,10 +11,11 @@ from infra.app.output import count, print_fields, print_rows, tell
 from infra.app.people import require_kafka
 from infra.core.errors import BadInput
 from infra.core.settings import Settings, load_settings
-from infra.kafka.deadreading import dead_letters, replay
+from infra.kafka.deadreading import Policy, dead_letters, replay
 
 app = typer.Typer(help="Records that could not be handled: list, show, replay.", no_args_is_help=True)
 MOST = 1_000_000
+POLICY = typer.Option(Policy.ALL, "--policy", help="Which go back: all, only what this release can read, or none (discard).")
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 
@@ -48,9 +49,15 @@ def show(reference: str = typer.Argument(help="topic:partition:offset, as 'list'
 def replay_letters(
     topic: str = typer.Argument(help="The topic whose dead letters go back to it."),
     limit: int = typer.Option(1000, "--limit", min=1, help="At most so many."),
+    policy: Policy = POLICY,
 ) -> None:
-    """Put dead letters back on their topic, each once. Those that are still bad come back to the DLQ."""
-    tell(f"{count(replay(_settings(), _plain(topic), limit), 'record')} went back to {topic}.")
+    """Put dead letters back on their topic, each once. Those that are still bad come back to the DLQ.
+
+    What a policy passes over counts as dealt with: no later replay puts it back. It can be read until the queue's 30 days are over.
+    """
+    done = replay(_settings(), _plain(topic), limit, policy)
+    passed = f" {count(done.passed, 'record')} passed over for good." if done.passed else ""
+    tell(f"{count(done.back, 'record')} went back to {_plain(topic)}.{passed}")
 
 
 def _plain(name: str) -> str:
