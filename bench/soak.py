@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from bench.report import Bar
 from bench.soak_judge import KINDS, Sample, Tolerance, Verdict, judge
-from bench.sweep_report import Bar
 from infra.app.output import sparkline
 from infra.app.people import publisher
 from infra.app.runfolder import read_notes

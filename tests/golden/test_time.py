@@ -22,6 +22,7 @@ from schemas.codec import Codec
 from schemas.events.base import Event
 from schemas.events.findings import Finding
 from schemas.events.operations import Tick
+from schemas.plain import Plain
 from tests.golden.recorded_log import recorded_log
 from tests.sightings import START
 
@@ -34,8 +35,9 @@ class Chain:
     """Differ, correlator and assessor, each with its state, over one partition."""
 
     def __init__(self) -> None:
-        codec, settings = Codec(), Settings()
-        self._steps: tuple[Step, ...] = (Differ(settings.differ, codec), Correlator(), Assessor(settings))
+        settings = Settings()
+        self._codec = Codec()
+        self._steps: tuple[Step, ...] = (Differ(settings.differ, self._codec), Correlator(), Assessor(settings))
         self._contexts = [Context(0, 1, MemoryState(), FixedTables()) for _ in self._steps]
         self.findings: dict[str, Finding] = {}
         self.told: Counter[str] = Counter()
@@ -48,8 +50,10 @@ class Chain:
         else:
             self._hand(0, topic, event)
 
-    def _hand(self, stage: int, topic: str, event: Event) -> None:
-        record = Record(topic, 0, 0, START, "", event)
+    def _hand(self, stage: int, topic: str, event: Event | Plain) -> None:
+        raw = self._codec.encode(topic, event)
+        plain, read = (self._codec.read(topic, raw), None) if stage == 0 else (None, self._codec.decode(topic, raw))
+        record = Record(topic, 0, 0, START, "", read, raw, plain)
         for one in list(self._steps[stage].handle(record, self._contexts[stage])):
             if one.topic in ("changes", "exposures") and one.event is not None:
                 self.told[one.topic] += 1
