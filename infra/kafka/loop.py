@@ -200,12 +200,14 @@ class StepLoop:
                 self._verdicts.append(False)
                 return
             event = plain = None
-            if value is not None and self._plan.plain:
+            if value is None:
+                value = b""
+            elif self._plan.plain:
                 plain = self._codec.read(topic, value)
-            elif value is not None:
+            else:
                 event = self._codec.decode(topic, value)
-            place = topic, partition, message.offset() or 0
-            self._produce(partition, Record(*place, recorded_at(message), key_of(message), event, value or b"", plain))
+            offset, at = message.offset() or 0, recorded_at(message)
+            self._produce(partition, Record(topic, partition, offset, at, key_of(message), event, value, plain))
         except (UndecodableError, Poison) as error:
             self._partitions.state(partition).drop()
             self._outbox.set_aside(message, topic, error)
@@ -218,9 +220,9 @@ class StepLoop:
 
     def _produce(self, partition: int, record: Record) -> None:
         """Handle one record and send its outputs, all or none."""
-        context, state = self._contexts[partition], self._partitions.state(partition)
+        state = self._partitions.state(partition)
         try:
-            outputs = [*self._step.handle(record, context)]
+            outputs = [*self._step.handle(record, self._contexts[partition])]
         except (Poison, Backpressure, DriftlineError):
             raise
         except Exception as error:  # a step does no I/O: whatever it stumbles over is the record, or a bug that the fuse stops

@@ -17,14 +17,14 @@ from schemas.ids import partition_of
 from schemas.topics import topic_named
 
 _partition_of = functools.lru_cache(maxsize=8192)(partition_of)  # subnets come again and again
-ROOM = 65_536  # for the key, the headers and the batch around a value
+MOST_VALUE = MOST_BYTES - 65_536  # room for the key, the headers and the batch around a value
 
 
 class Outbox:
     """The producer of one worker. `written` tells, after a commit, the changelog offset that each partition's state stands for."""
 
     def __init__(self, settings: Settings, plan: StepPlan, codec: Codec) -> None:
-        self._settings, self._codec = settings, codec
+        self._settings, self._codec, self._prefix = settings, codec, settings.kafka.prefix
         self._changelog = prefixed(settings, plan.changelog) if plan.changelog else None
         self._producer: Producer = transactional_producer(settings, plan.role)
         self.written: dict[int, int] = {}
@@ -35,12 +35,13 @@ class Outbox:
 
     def put(self, outputs: Sequence[Emit], state: Mapping[str, bytes | None]) -> None:
         """Send the outputs of one record, all or none. Raises Poison if one of them, or of its state, is larger than a record may be."""
-        ready = [(one, one.raw if one.event is None else self._codec.encode(one.topic, one.event)) for one in outputs]
-        for value in (*(value for _, value in ready), *state.values()):
-            if value is not None and len(value) > MOST_BYTES - ROOM:
-                raise Poison(f"what comes of it has {len(value)} bytes, more than a record may have")
-        for one, value in ready:
-            self._send(self._settings.kafka.prefix + one.topic, value, one.key, self._where(one))
+        values = [one.raw if one.event is None else self._codec.encode(one.topic, one.event) for one in outputs]
+        for value in values:
+            _check_size(value)
+        for value in state.values():
+            _check_size(value)
+        for one, value in zip(outputs, values, strict=True):
+            self._send(self._prefix + one.topic, value, one.key, self._where(one) if one.partition is None else one.partition)
 
     def set_aside(self, message: Message, topic: str, error: Exception) -> None:
         """Send a record to its DLQ."""
@@ -67,8 +68,6 @@ class Outbox:
         self.written.clear()
 
     def _where(self, emit: Emit) -> int:
-        if emit.partition is not None:
-            return emit.partition
         return _partition_of(emit.route or emit.key, topic_named(emit.topic).partitions(self._settings.kafka.partitions))
 
     def _send(
@@ -85,3 +84,8 @@ class Outbox:
         if error is None:
             partition = message.partition() or 0
             self.written[partition] = max(self.written.get(partition, 0), (message.offset() or 0) + 1)
+
+
+def _check_size(value: bytes | None) -> None:
+    if value is not None and len(value) > MOST_VALUE:
+        raise Poison(f"what comes of it has {len(value)} bytes, more than a record may have")

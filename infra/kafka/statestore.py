@@ -193,9 +193,10 @@ class PartitionState:
 
     def get(self, key: str) -> bytes | None:
         """The value, or None."""
-        for layer in (self.record, self.batch):
-            if key in layer:
-                return layer[key]
+        if key in self.record:
+            return self.record[key]
+        if key in self.batch:
+            return self.batch[key]
         return self._store.get(self._partition, key) if self._store else None
 
     def put(self, key: str, value: bytes) -> None:
