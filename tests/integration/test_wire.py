@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from infra.core.errors import DriftlineError
 from infra.core.settings import ScannerSettings
+from processors.scan.probes.tls import context
 from processors.scan.probing.wire import DRIPS, counted, dial
-from tests.scanning import make_unit, scan
+from tests.scanning import make_certificate, make_unit, scan
 
 COST = 8
+TLS_SERVER = """
+import asyncio, ssl, sys
+async def serve():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*sys.argv[1:])
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=context)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(serve())
+"""
 
 
 @contextmanager
@@ -126,3 +140,34 @@ def test_a_telnet_server_is_heard_behind_its_negotiation(waits: bool) -> None:
     (service,) = report.hosts[0].services
     assert "MikroTik v6.49.10" in service.banner
     assert "\ufffd" not in service.banner
+
+
+def test_a_handshake_that_is_given_up_as_it_ends_leaves_no_number_that_the_next_socket_cannot_have(tmp_path: Path) -> None:
+    """A busy scanner lost many services so: asyncio takes no socket whose number one of its transports still has, here for 30 s."""
+    certificate, key, _ = make_certificate(tmp_path, "wire.example")
+
+    async def admit(packets: int) -> None:
+        pass
+
+    async def hold(port: int) -> None:
+        async with dial("127.0.0.1", port, admit, COST, context()):
+            await asyncio.sleep(10)
+
+    async def work(port: int) -> None:
+        for turns in range(12):
+            given_up = asyncio.create_task(hold(port))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+                time.sleep(0.002)  # noqa: ASYNC251  the other side answers while our loop is busy
+            asyncio.get_running_loop().call_later(0.001, given_up.cancel)
+            time.sleep(0.004)  # noqa: ASYNC251  its answer and the end of our patience are found in the same turn
+            await asyncio.gather(given_up, return_exceptions=True)
+            async with dial("127.0.0.1", port, admit, COST):  # RuntimeError: File descriptor 9 is used by transport
+                pass
+
+    with subprocess.Popen([sys.executable, "-c", TLS_SERVER, certificate, key], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            asyncio.run(work(int(server.stdout.readline())))
+        finally:
+            server.terminate()

@@ -32,6 +32,8 @@ class Evidence:
 def clean(text: bytes | str, limit: int = TEXT_LIMIT) -> str:
     """Hostile text made safe to keep: UTF-8, no control or direction characters, blanks joined, capped."""
     decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    if decoded.isprintable() and "  " not in decoded:  # nothing to be done, as with nearly all texts
+        return decoded.strip()[:limit]
     spaced = re.sub(r"\s+", " ", decoded)
     return "".join(char for char in spaced if unicodedata.category(char)[0] != "C").strip()[:limit]
 

@@ -6,8 +6,10 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import cast
+from weakref import WeakKeyDictionary
 
 CONNECT_SECONDS = 3.0
 CHUNK = 4096
@@ -80,10 +82,12 @@ class Account:
         self._paid += owed
         return owed
 
-    def too_many(self) -> bool:
-        """Whether more left than what was said to us can explain."""
+    def hang_up_on_drips(self) -> None:
+        """If more left than what was said to us can explain: whatever comes after this is answered with a reset."""
         sent, received = counted(self._socket) or (0, 0)
-        return sent > self._cost + DRIPS + received // SEGMENT_BYTES
+        if sent > self._cost + DRIPS + received // SEGMENT_BYTES:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def counted(sock: socket.socket) -> tuple[int, int] | None:
@@ -98,6 +102,42 @@ def counted(sock: socket.socket) -> tuple[int, int] | None:
     return sent, received
 
 
+class _Watchman:
+    """Hangs up on whoever makes us send far more than he says. One of an event loop: a task for each conversation cost most of a core."""
+
+    def __init__(self) -> None:
+        self._watched: set[Account] = set()
+        self._rounds: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def watching(self, account: Account) -> Iterator[None]:
+        """Watch this conversation meanwhile."""
+        self._watched.add(account)
+        if self._rounds is None:
+            self._rounds = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+        try:
+            yield
+        finally:
+            self._watched.discard(account)
+
+    def _look(self) -> None:
+        for account in self._watched:
+            account.hang_up_on_drips()
+        self._rounds = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look) if self._watched else None
+
+
+_watchmen: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watchman] = WeakKeyDictionary()
+
+
+class _Unheard(asyncio.StreamReaderProtocol):
+    """A stream that reads nothing until it is told to: the first bytes may be TLS."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep still."""
+        super().connection_made(transport)
+        cast("asyncio.ReadTransport", transport).pause_reading()
+
+
 @asynccontextmanager
 async def dial(
     address: str, port: int, admit: Callable[[int], Awaitable[None]], cost: int, tls: ssl.SSLContext | None = None, name: str = ""
@@ -107,38 +147,30 @@ async def dial(
     Who makes us send far more than he says is hung up on. Raises OSError (also for a failed handshake), OutOfScope, Halted.
     """
     await admit(cost)
+    loop = asyncio.get_running_loop()
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
-    account, writer = Account(sock, cost), None
-    watchman = asyncio.create_task(_hang_up_on_drips(sock, account))
+    account, transport = Account(sock, cost), None
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await asyncio.get_running_loop().sock_connect(sock, (address, port))
-            reader, writer = await asyncio.open_connection(
-                limit=2 * CHUNK,
-                sock=sock,
-                ssl=tls,
-                server_hostname=(name or "") if tls else None,
-                ssl_handshake_timeout=CONNECT_SECONDS if tls else None,
-            )
-        yield Wire(reader, writer, admit, account)
+        with _watchmen.setdefault(loop, _Watchman()).watching(account):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await loop.sock_connect(sock, (address, port))
+                reader = asyncio.StreamReader(limit=2 * CHUNK)
+                # Not TLS at once: a handshake that is given up leaves a transport that keeps the number of the closed socket for 30 s,
+                # in which asyncio refuses each new socket that gets this number.
+                transport, protocol = await loop.create_connection(lambda: _Unheard(reader), sock=sock)
+                writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+                if tls is not None:
+                    await writer.start_tls(tls, server_hostname=name or None)
+                else:
+                    transport.resume_reading()
+            yield Wire(reader, writer, admit, account)
     finally:
-        watchman.cancel()
         owed = account.owed(0)
-        if writer is not None:
-            writer.transport.abort()
+        if transport is not None:
+            transport.abort()
         else:
             sock.close()
         if owed:
             await admit(owed)
-
-
-async def _hang_up_on_drips(sock: socket.socket, account: Account) -> None:
-    """Whatever comes after this is answered with a reset."""
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        if account.too_many():
-            break
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
