@@ -2,7 +2,9 @@
 
 A whole pipeline runs on this machine with its own data. FTP-like services listen on addresses of 127.77.0.0/16; each address is
 pushed once, as one event, so that each event ends in one new finding. `total` is from publishing the target until its row is visible
-to a reader; `probing` from the unit's first packet until its records are in Kafka; `pipeline` is the rest.
+to a reader; `probing` from the unit's first packet until its records are in Kafka; `pipeline` is the rest. Above `MOST_PROBED` events a
+second the scanner probes only the first address and tells of the others what it saw there (`bench.latency_scanner`): `total` is all
+the pipeline's own then. `--probe` has it probe at every rate.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import psutil
 from confluent_kafka import Message
@@ -29,6 +32,7 @@ from rich.table import Table
 
 from infra.app.output import sparkline
 from infra.app.people import publisher
+from infra.app.roles import GROUPS
 from infra.app.supervisor import Supervisor
 from infra.clickhouse.client import connect
 from infra.core.logs import configure_logs
@@ -36,6 +40,7 @@ from infra.core.settings import Settings, load_settings
 from infra.core.trust import load_signers
 from infra.kafka.client import Publisher, read_whole, value_of
 from infra.kafka.timestamps import recorded_at
+from infra.local.child import Child
 from producers.auditing import local_actor
 from producers.grants.issuing import Desk, GrantForm, create_grant
 from producers.grants.keys import ensure_key
@@ -54,6 +59,7 @@ SEEN = "SELECT addresses[1] FROM findings WHERE rule = {rule:String} AND recorde
 LOOK_BACK = 10.0  # seconds: what is older was seen before
 BARS = {"p50": 60.0, "p99": 150.0}  # of the pipeline's own share, at BAR_RATE events a second
 BAR_RATE = 100.0
+MOST_PROBED = 10.0
 PROBING = "SELECT addresses[1], toUnixTimestamp64Milli(recorded_at) - toUnixTimestamp64Milli(started_at) FROM sweeps"
 HOPS = ("targets", "work.default", "probes", "changes", "exposures", "findings")
 
@@ -63,6 +69,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--events", type=int, help="target events at each rate, at most 2,000 (default: 20 seconds' worth, 30 to 1,000)")
     arguments.add_argument("--rate", type=float, nargs="+", default=[1.0, 100.0, 1000.0], help="events a second, one run after the other")
+    arguments.add_argument("--probe", action="store_true", help=f"probe each address, also at more than {MOST_PROBED:g} events a second")
     chosen = arguments.parse_args()
     console = Console(stderr=True)
     figures: dict[str, object] = {}
@@ -71,7 +78,7 @@ def main() -> None:
         events = min(chosen.events or max(30, min(1000, round(20 * rate))), 2000)
         with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
             _prepare(Path(folder))
-            samples = _measure(events, rate, console)
+            samples = _measure(events, rate, chosen.probe or rate <= MOST_PROBED, console)
         figures |= _report(samples, rate, bars)
     sys.stdout.write(json.dumps({"benchmark": "latency", **figures, "bars": bars}) + "\n")
 
@@ -94,17 +101,23 @@ def _prepare(folder: Path) -> None:
     }
 
 
-def _measure(events: int, rate: float, console: Console) -> list[tuple[float, float]]:
+def _measure(events: int, rate: float, probe: bool, console: Console) -> list[tuple[float, float]]:
     settings = load_settings()
     configure_logs(settings.telemetry.model_copy(update={"log_level": "error"}), roles="bench")
     stop = threading.Event()
     supervisor = Supervisor(settings, progress=lambda text: console.print(f"[dim]{text}[/]"))
     # One a subnet as long as there are enough: a scanner works on one unit of a subnet at a time.
     addresses = [f"127.77.{1 + number % 250}.{1 + number // 250}" for number in range(events)]
-    servers = threading.Thread(target=_serve, args=([*addresses, WARM_UP], stop), daemon=True)
+    servers = threading.Thread(target=_serve, args=([*(addresses if probe else ()), WARM_UP], stop), daemon=True)
     servers.start()
+    scanner: Child | None = None
     try:
-        supervisor.start(stop)
+        if probe:
+            supervisor.start(stop)
+        else:
+            with mock.patch("infra.app.supervisor.GROUPS", tuple(one for one in GROUPS if one != ("scanner",))):
+                supervisor.start(stop)
+            scanner = Child([sys.executable, "-m", "bench.latency_scanner"], settings.data_dir / "logs" / "scanner.log")
         key = ensure_key(settings, GRANT, (NETWORK,))
         now = datetime.now(UTC)
         form = GrantForm(
@@ -141,9 +154,11 @@ def _measure(events: int, rate: float, console: Console) -> list[tuple[float, fl
 
         _await(looked_at, "the rows of all sweeps")
         _report_hops(settings, addresses, seen.rows, console)
-        return [(1000 * (seen.rows[one] - sent[one]), probing[one]) for one in addresses]
+        return [(1000 * (seen.rows[one] - sent[one]), probing[one] if probe else 0.0) for one in addresses]
     finally:
         stop.set()
+        if scanner is not None:
+            scanner.stop(10.0)
         supervisor.stop()
 
 
@@ -152,7 +167,8 @@ def _cpu() -> dict[str, float]:
     found = {"the benchmark": psutil.Process().cpu_times()}
     for child in psutil.Process().children(recursive=True):
         words = child.cmdline()
-        found[" ".join(words[words.index("run") + 1 :]) if "run" in words else words[0].rpartition("/")[2]] = child.cpu_times()
+        name = "+".join(words[words.index("run") + 1 :]) if "run" in words else words[-1] if "-m" in words else words[0].rpartition("/")[2]
+        found[name] = child.cpu_times()
     return {name: float(times.user + times.system) for name, times in found.items()}
 
 

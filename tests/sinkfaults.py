@@ -122,11 +122,11 @@ class Scene:
         """Wait until all that is on the log is written or set aside."""
         self.await_(lambda: caught_up(self.settings), "the archiver to be through", 180.0)
 
-    def pour(self, events: int) -> None:
-        """Publish so many events in an order that the seed decides, one of a hundred bad; findings come in several revisions."""
-        chance, codec = random.Random(self.seed), Codec()  # noqa: S311  to be repeated
+    def pour(self, events: int, first: int = 0) -> None:
+        """Publish so many events, numbered from `first`, in an order that the seed decides, one of a hundred bad; findings are revised."""
+        chance, codec = random.Random(self.seed + first), Codec()  # noqa: S311  to be repeated
         producer = Producer(producer_config(self.settings, **{"linger.ms": 5}))
-        for number in range(events):
+        for number in range(first, first + events):
             topic = chance.choice(("probes", "probes", "changes", "changes", "findings"))
             if chance.random() < 0.01:
                 value = chance.choice(BAD)

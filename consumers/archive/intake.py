@@ -104,7 +104,7 @@ class Intake:
         return self._topics[one.topic], one.partition
 
     def _resumed(self, batch: Batch) -> Batch:
-        """The batch with what `breathe` was given; all partitions flow. Else a later record of theirs could be committed before it."""
+        """The batch with what `breathe` was given, so that no later record of a partition is committed before it. All flow again."""
         early, self._early = self._early, []
         if self._paused:
             self._consumer.resume(self._consumer.assignment())

@@ -174,9 +174,9 @@ class Pump:
         if not self._delivered(job, stop):
             return False
         self._letters.flush()
-        last = {self._intake.place(message): message for message in job.batch.messages}
-        for place, message in last.items():
-            self._progress.written(place, (message.offset() or 0) + 1, recorded_at(message))
+        last = {(message.topic(), message.partition()): message for message in job.batch.messages}
+        for message in last.values():
+            self._progress.written(self._intake.place(message), (message.offset() or 0) + 1, recorded_at(message))
         if last:
             self._commit(list(last.values()))
         for place, offset in job.batch.ends.items():

@@ -29,6 +29,7 @@ def test_at_rest_it_holds_little_and_uses_little(tmp_path: Path) -> None:
             pipeline.until(calm, 200.0, "at most 5 % of a core")  # the first minutes do not count: the broker still compiles itself
         except AssertionError as error:
             raise AssertionError(f"{error}\n" + "\n".join(figures)) from None
+        print(f"at rest: {figures[-1]}")
         told = pipeline.json("status")
         assert told["memory_mb"] <= MOST_MEMORY_MB
         assert told["rows"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["read", "insert", "other"]
@@ -113,8 +113,15 @@ def _tokens(text: bytes) -> Iterator[_Token]:
         position = match.end()
 
 
-def parse(text: bytes, default_format: str = "TabSeparated") -> Statement:
-    """Read one request's text: the `query` parameter, a newline and the body. Raises Rejected."""
+def parse(text: bytes, default_format: str = "TabSeparated", body: bytes = b"") -> Statement:
+    """Read one request: the `query` parameter (`text`) and the body, of which either may be empty. Raises Rejected."""
+    if text and body:
+        # The common case of large inserts: all of the rows are the body, and megabytes need not be copied to be looked at.
+        statement = parse(text, default_format) if _verb(text) == "INSERT" else None
+        if statement is not None and statement.data == b"":
+            return replace(statement, data=body)
+        return parse(text + b"\n" + body, default_format)
+    text = text or body
     verb = _verb(text)
     if not verb:
         raise Rejected(SYNTAX_ERROR, "The request holds no statement: send it as the body, or as the parameter `query`.")

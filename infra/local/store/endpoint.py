@@ -278,11 +278,9 @@ class _Handler(BaseHTTPRequestHandler):
         if content_type.lower().startswith("multipart/form-data"):
             parameters.update(bodies.read_form(body, content_type))
             body = b""
-        query = parameters.get("query", "").encode()
-        text = query + b"\n" + body if query and body else query or body
         default = parameters.get("default_format") or self.headers.get("X-ClickHouse-Format") or "TabSeparated"
         database = parameters.get("database") or self.headers.get("X-ClickHouse-Database") or ""
-        return dialect.parse(text, default), database
+        return dialect.parse(parameters.get("query", "").encode(), default, body), database
 
     def _access(self, parameters: Mapping[str, str]) -> Access:
         user, key = _credentials(self.headers, parameters)
