@@ -9,9 +9,10 @@ import signal
 import threading
 from datetime import UTC, datetime
 
+from infra.core.clock import utc_now
 from infra.core.settings import load_settings
 from processors.scan.heartbeat import Identity
-from processors.scan.scanner import run_scanner, utc_now
+from processors.scan.scanner import run_scanner
 from processors.scan.scope.gate import Gate
 from processors.scan.unit import Surroundings, UnitReport, capabilities, choose_engine, run_unit
 from schemas.events.targets import WorkUnit
