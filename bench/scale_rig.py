@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer
 
 from bench.stream_engines import OURS
 from bench.stream_job import Outcome, outcome
@@ -34,6 +35,20 @@ class Spread:
 
 class ScaleRig(Rig):
     """A rig that runs the job of `make bench-stream` on several workers of our engine."""
+
+    def fill(self, topic: str, records: Iterable[tuple[str, bytes]]) -> int:
+        """As a rig does, but idempotent: on a busy machine a request that is tried again must not change the order of a key's records."""
+        self.make_topic(topic)
+        config = {"bootstrap.servers": self.bootstrap, "linger.ms": 20, "compression.type": "lz4", "partitioner": "murmur2_random"}
+        producer = Producer({**config, "enable.idempotence": True, "queue.buffering.max.messages": 2_000_000})
+        number = 0
+        for number, (key, value) in enumerate(records, 1):
+            producer.produce(topic, value, key.encode())
+            if number % 10_000 == 0:
+                producer.poll(0)
+        if producer.flush(120):
+            raise DriftlineError("The broker did not take the input.", "Look at its log.")
+        return number
 
     def crew(self, topic: str, workers: int, total: int, warm_up: int, limit: float, expected: Outcome) -> Spread:
         """Run until the group has consumed all of a topic; the clock starts when `warm_up` records are through.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import random
@@ -35,6 +36,7 @@ class InfrastructureError(Exception):
 
 
 def _work(settings: Settings, slot: int) -> None:
+    faulthandler.register(signal.SIGUSR1)
     configure_logs(TelemetrySettings(log_level="error"))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -74,6 +76,11 @@ class Crew:
             if self._stopping.is_set():
                 process.terminate()
             process.join(30)
+
+    def tell(self) -> None:
+        """Let every worker write where it stands to standard error."""
+        for slot in list(self._running):
+            self.end(slot, signal.SIGUSR1)
 
     def end(self, slot: int, how: signal.Signals) -> None:
         """Send a signal to the worker of a slot, if it lives."""
