@@ -16,8 +16,10 @@ from multiprocessing.context import SpawnProcess
 
 from confluent_kafka import Message
 
+from infra.app.runner import HANG_SECONDS
 from infra.core.logs import configure_logs
 from infra.core.settings import Settings, TelemetrySettings
+from infra.core.telemetry import TELEMETRY
 from infra.kafka.client import connection, prefixed, producer_config, read_whole, value_of
 from infra.kafka.loop import run_step
 from schemas.codec import Codec
@@ -40,7 +42,15 @@ def _work(settings: Settings, slot: int) -> None:
     configure_logs(TelemetrySettings(log_level="error"))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    threading.Thread(target=_mind_hangs, daemon=True).start()
     run_step(settings.model_copy(update={"slot": slot}), PLAN, lambda _: Tally(), stop, lambda: None)
+
+
+def _mind_hangs() -> None:
+    """What `run_roles` does for a role: one that hangs is ended, and started anew."""
+    while TELEMETRY.healthy(HANG_SECONDS):
+        time.sleep(1.0)
+    os._exit(1)
 
 
 class Crew:
