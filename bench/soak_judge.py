@@ -55,9 +55,13 @@ class Verdict:
         return self.figure <= self.limit
 
 
-def judge(samples: Mapping[str, Sequence[Sample]], tolerance: Tolerance) -> list[Verdict]:
-    """Four verdicts a process. Raises ValueError where there are too few samples to tell anything."""
-    return [verdict for process, seen in samples.items() for verdict in _judged(process, seen, tolerance)]
+def judge(samples: Mapping[str, Sequence[Sample]], tolerance: Tolerance, others: Mapping[str, Tolerance] | None = None) -> list[Verdict]:
+    """Four verdicts a process, by the tolerance of `others` where it is named there.
+
+    Raises ValueError where there are too few samples to tell anything.
+    """
+    named = others or {}
+    return [verdict for process, seen in samples.items() for verdict in _judged(process, seen, named.get(process, tolerance))]
 
 
 def _judged(process: str, seen: Sequence[Sample], tolerance: Tolerance) -> Iterator[Verdict]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
@@ -42,14 +43,15 @@ class Telemetry:
         )
         self.roles: set[str] = set()
         self.beats: dict[str, float] = {}
+        self.deadlines: dict[str, float] = {}
         self.ready: set[str] = set()
         self.errors: dict[str, str] = {}
         self.started = time.time()
 
     def healthy(self, within: float = 60.0) -> bool:
-        """Whether every role's loop turned lately."""
-        now = time.monotonic()
-        return all(now - beat < within for beat in self.beats.values())
+        """Whether every role's loop turned lately, and none is over a time that it has set itself."""
+        now, deadlines = time.monotonic(), list(self.deadlines.values())
+        return all(now - beat < within for beat in self.beats.values()) and all(now < deadline for deadline in deadlines)
 
     def snapshot(self) -> dict[str, object]:
         """All of it as plain data."""
@@ -79,6 +81,15 @@ class Meter:
     def beat(self) -> None:
         """The loop turned."""
         self._all.beats[self._role] = time.monotonic()
+
+    @contextmanager
+    def at_most(self, seconds: float) -> Iterator[None]:
+        """What takes longer hangs: then the process is not healthy, and is started anew."""
+        self._all.deadlines[self._role] = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            del self._all.deadlines[self._role]
 
     def ready(self) -> None:
         """The role can work."""

@@ -37,6 +37,7 @@ WAIT_SECONDS, JOIN_SECONDS = 0.5, 0.05
 GATHER_SECONDS = 0.003
 SLICE_SECONDS = 1.0  # well below the transaction's timeout of 10 s, and enough that commits cost little
 BATCH = 10_000
+COMMIT_SECONDS = 90.0  # librdkafka may wait without end for a coordinator that died for good (#5456): then the role is started anew
 
 
 def run_step(settings: Settings, plan: StepPlan, make_step: Callable[[Codec], Step], stop: Flag, ready: Ready) -> None:
@@ -130,7 +131,8 @@ class StepLoop:
             done = self._work(batch, time.monotonic() + SLICE_SECONDS)
             for partition in self._partitions.owned():
                 self._outbox.keep(partition, self._partitions.state(partition).batch)
-            self._outbox.commit(self._offsets(batch, done), self._consumer.consumer_group_metadata())
+            with self._meter.at_most(COMMIT_SECONDS):
+                self._outbox.commit(self._offsets(batch, done), self._consumer.consumer_group_metadata())
         except Backpressure as pause:
             self._abort(batch)
             self._hold(pause.retry_after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import random
@@ -15,8 +16,10 @@ from multiprocessing.context import SpawnProcess
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from infra.app.runner import HANG_SECONDS
 from infra.core.logs import configure_logs
 from infra.core.settings import Settings, TelemetrySettings
+from infra.core.telemetry import TELEMETRY
 from infra.kafka.client import connection, prefixed, producer_config, read_whole, value_of
 from infra.kafka.loop import run_step
 from schemas.codec import Codec
@@ -35,10 +38,19 @@ class InfrastructureError(Exception):
 
 
 def _work(settings: Settings, slot: int) -> None:
+    faulthandler.register(signal.SIGUSR1)
     configure_logs(TelemetrySettings(log_level="error"))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    threading.Thread(target=_mind_hangs, daemon=True).start()
     run_step(settings.model_copy(update={"slot": slot}), PLAN, lambda _: Tally(), stop, lambda: None)
+
+
+def _mind_hangs() -> None:
+    """What `run_roles` does for a role: one that hangs is ended, and started anew."""
+    while TELEMETRY.healthy(HANG_SECONDS):
+        time.sleep(1.0)
+    os._exit(1)
 
 
 class Crew:
@@ -74,6 +86,11 @@ class Crew:
             if self._stopping.is_set():
                 process.terminate()
             process.join(30)
+
+    def tell(self) -> None:
+        """Let every worker write where it stands to standard error."""
+        for slot in list(self._running):
+            self.end(slot, signal.SIGUSR1)
 
     def end(self, slot: int, how: signal.Signals) -> None:
         """Send a signal to the worker of a slot, if it lives."""

@@ -10,6 +10,8 @@ import os
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,25 +63,32 @@ def test_one_broker_dead_for_good_and_another_for_ten_seconds_change_nothing(tmp
         TopicAdmin(settings).apply()
         three_copies(settings)
         first, second = random.Random(seed).sample(cluster.nodes, 2)  # noqa: S311  luck, not a secret
-        with Crew(settings, WORKERS) as crew:
+        with Crew(settings, WORKERS) as crew, explained(settings, crew):
             with Source(settings, seed) as source:
                 gone_on(settings, "in the middle of it")
                 first.kill()
                 print(f"on two brokers: another {SHARE} records after {gone_on(settings, 'on two brokers'):.1f} s")
                 with_one_broker(settings, second, source)
                 print(f"on two brokers again: another {SHARE} records after {gone_on(settings, 'on two brokers again'):.1f} s")
-            try:
-                until(lambda: finished(settings), 240, "all records to be consumed")
-                # A commit's markers reach each partition in their own time, which is long where a leader has just changed.
-                until(lambda: "UNDECIDED" not in standing(settings), 60, "all transactions to be decided")
-            except InfrastructureError:
-                print(standing(settings))
-                raise
+            until(lambda: finished(settings), 240, "all records to be consumed")
+            # A commit's markers reach each partition in their own time, which is long where a leader has just changed.
+            until(lambda: "UNDECIDED" not in standing(settings), 60, "all transactions to be decided")
             print(f"{source.fed} records, {crew.starts} starts of workers")
         there = sum(len(messages) for messages in log_of(settings, "ticks").values())
         assert there == source.fed, f"{there} of {source.fed} acknowledged records are there"
         assert wrong(settings) == []
         must_fail(settings)
+
+
+@contextmanager
+def explained(settings: Settings, crew: Crew) -> Iterator[None]:
+    """Where something does not come true, say where the workers and the log stand."""
+    try:
+        yield
+    except InfrastructureError:
+        crew.tell()
+        print(standing(settings))
+        raise
 
 
 def gone_on(settings: Settings, when: str) -> float:

@@ -39,3 +39,13 @@ def test_a_role_that_hangs_ends_its_process_and_one_that_turns_does_not(monkeypa
         assert runner.run_roles(Settings(telemetry=TelemetrySettings()), (name,)) == code
     finally:
         released.set()
+
+
+def test_a_call_that_takes_longer_than_it_may_is_a_hang_until_it_returns() -> None:
+    telemetry = Telemetry()
+    meter = Meter("test-role", telemetry)
+    with meter.at_most(60.0):
+        assert telemetry.healthy()
+    with meter.at_most(0.0):
+        assert not telemetry.healthy()
+    assert telemetry.healthy()

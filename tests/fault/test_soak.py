@@ -1,0 +1,22 @@
+"""Half a minute of `make soak`: every role has work, none gains, none is restarted. What half a minute can't show, twenty do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.soak import soak
+from bench.soak_judge import Tolerance, judge
+
+pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.slow, pytest.mark.timeout(240)]
+SECONDS, RATE = 30.0, 10.0
+START = Tolerance(memory_mb=24.0, lag=25 * RATE)
+STORE = Tolerance(memory_mb=96.0, descriptors=60.0, lag=25 * RATE)
+
+
+def test_half_a_minute_of_steady_load_leaves_every_role_as_it_was(tmp_path: Path) -> None:
+    samples, restarts = soak(tmp_path, SECONDS, RATE, every=1.0)
+    assert restarts == 0
+    assert len(samples) == 9, "a process was never seen"
+    assert [one for one in judge(samples, START, {"store": STORE}) if not one.holds] == []
