@@ -238,6 +238,26 @@ def test_what_makes_no_sense_is_exit_code_2(home: Home, targets: tuple[str, ...]
     assert (code, said in words) == (2, True), words
 
 
+@pytest.mark.namespace
+def test_targets_come_from_a_file_too(rig: Rig, home: Home, tmp_path: Path) -> None:
+    """A quarter of the network on the command line, two in the file, and an address that is in one of them again."""
+    listed = tmp_path / "targets.txt"
+    listed.write_text("# of the asset list\n198.18.0.16-198.18.0.31\n\n198.18.0.32/28  # printers\n198.18.0.40\n")
+    words = ["198.18.0.0/28", "--targets", str(listed), "-p", "80-99", "--grant", str(home.grant("listed")), "--json"]
+    ran, _ = rig.run([str(PROGRAM), "sweep", *words], SECONDS, home.environment())
+    assert (ran.status, ran.errors) == (0, "")
+    assert sorted(read(ran.output).places) == sorted(place for place in OPEN if int(place[0].rpartition(".")[2]) < 48)
+
+
+def test_a_list_of_nothing_is_exit_code_2(home: Home, tmp_path: Path) -> None:
+    empty = tmp_path / "targets.txt"
+    empty.write_text("# later\n")
+    grant = home.grant("any")
+    for words, said in ((("--targets", str(empty)), "nothing to look at"), (("--targets", "/nonexistent"), "can't be read")):
+        code, told = refused(home, grant, *words, ports="80")
+        assert (code, said in told) == (2, True), told
+
+
 def test_a_file_that_holds_no_grant_is_exit_code_2(home: Home, tmp_path: Path) -> None:
     for content in ("{}", "[]", "no JSON", "[" * 200_000):
         path = tmp_path / "nothing.json"

@@ -59,6 +59,14 @@ def test_each_line_is_answered_with_the_rule_that_says_so() -> None:
     assert dns["cpe23"] == "cpe:2.3:a:isc:bind:9.18.19:*:*:*:*:*:*:*"
 
 
+def test_what_a_line_holds_besides_comes_back_with_its_answer_which_no_field_can_pose_as() -> None:
+    (row,) = rows(call("--json", given=line(GREETING, protocol="ssh", id=7, at={"ip": "198.18.0.1"}, product="mine", line=99)))
+    assert (row["id"], row["at"]) == (7, {"ip": "198.18.0.1"})
+    assert row["product"] != "mine"
+    assert row["line"] == 1
+    assert "banner_b64" not in row
+
+
 def test_a_bad_line_is_told_by_number_and_the_others_are_answered(tmp_path: Path) -> None:
     bad = [
         b"not json",

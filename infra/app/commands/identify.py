@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import typer
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.app.output import count, print_rows, progress, tell, to_json
 from infra.core.errors import BadInput, DriftlineError
@@ -28,7 +28,9 @@ RECOG = typer.Option(None, "--recog", help="A folder with Rapid7's recog databas
 
 
 class Grab(BaseModel):
-    """One line of input: a text that a service sent, as base64 or, where it is text, as it is."""
+    """One line of input: a text that a service sent, as base64 or, where it is text, as it is. Other fields come back with the answer."""
+
+    model_config = ConfigDict(extra="allow")
 
     protocol: str = ""
     port: int | None = Field(None, ge=0, le=65_535)
@@ -52,7 +54,10 @@ def identify(
     check: bool = typer.Option(False, "--check", help="Only test recog's rules by their own examples."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON lines on standard output."),
 ) -> None:
-    """Say vendor, product, version and CPE of banners: {"protocol": "ssh", "port": 22, "banner_b64": "U1NI…"} a line."""
+    """Say vendor, product, version and CPE of banners: {"protocol": "ssh", "port": 22, "banner_b64": "U1NI…"} a line.
+
+    Further fields of a line, such as an id, are given back with its answer (--json).
+    """
     if check and recog is None:
         raise BadInput("--check tests recog's rules.", "Name their folder with --recog.")
     identifiers = [built_in_identifier()]
@@ -114,7 +119,10 @@ def _bounded(lines: IO[bytes]) -> Iterator[bytes]:
 
 
 def answer(number: int, grab: Grab, identifiers: Iterable[Identifier]) -> dict[str, Any]:
-    """The row of one banner: what the first table that knows it says; null where none does. Raises ValueError for a grab without a text."""
+    """The row of one banner: what the first table that knows it says; null where none does. Raises ValueError for a grab without a text.
+
+    What the grab held besides stands there too, unless an answer has its name, so that answers can be joined with what they are of.
+    """
     raw = grab.raw()
     found: Identity | None = None
     for one in identifiers:
@@ -125,9 +133,8 @@ def answer(number: int, grab: Grab, identifiers: Iterable[Identifier]) -> dict[s
     said = found or Identity("", "", "", "")
     named = {"service": said.service, "vendor": said.vendor, "product": said.product, "version": said.version, "extra": said.extra}
     facts = {"cpe23": said.cpe, "distribution": said.distribution, "revision": said.revision, "rule": said.rule}
-    return {"line": number, "protocol": grab.protocol or None, "port": grab.port} | {
-        name: text or None for name, text in (named | facts).items()
-    }
+    told = {"line": number, "protocol": grab.protocol or None, "port": grab.port}
+    return (grab.model_extra or {}) | told | {name: text or None for name, text in (named | facts).items()}
 
 
 def _reason(error: ValueError) -> str:

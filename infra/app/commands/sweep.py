@@ -41,7 +41,8 @@ SHOW_SECONDS = 0.2
 
 @app.command()
 def sweep(
-    targets: list[str] = typer.Argument(..., help="Addresses, CIDRs, ranges a-b; IPv6 up to a /120."),  # noqa: B008
+    targets: list[str] = typer.Argument(None, help="Addresses, CIDRs, ranges a-b; IPv6 up to a /120."),  # noqa: B008
+    file: str = typer.Option(None, "--targets", "-t", help="A file with further targets, one a line; - is standard input, # a comment."),
     ports: str = typer.Option(..., "--ports", "-p", help="TCP ports, e.g. 22,80,8000-8100."),
     grant: Path = typer.Option(..., "--grant", "-g", help="The signed grant, as 'driftline grant show ID --json' prints it."),  # noqa: B008
     rate: int = typer.Option(None, "--rate", min=1, help="Most packets a second in all; default: what the grant allows."),
@@ -54,7 +55,7 @@ def sweep(
     settings = load_settings()
     book, entry, memory = read_grant(grant, settings)
     zone = zone_of(entry, settings)
-    wanted, excluded = covered(targets, ports, book, entry, zone)
+    wanted, excluded = covered([*(targets or ()), *(listed(file) if file else ())], ports, book, entry, zone)
     if (by := frozen_by(memory, wanted)) is not None:
         raise Refused(f"Somebody froze a part of these networks, says {by}.", "See 'driftline freeze --show'.")
     most = entry.grant.intensity.packets_per_second
@@ -73,6 +74,17 @@ def sweep(
     with lock:
         asyncio.run(_run(parts(wanted, numbers), gate, unit, scanner, told))
     told.end(gate)
+
+
+def listed(file: str) -> list[str]:
+    """The targets in a file, or of standard input. Raises BadInput for what can't be read."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    except OSError as error:
+        raise BadInput(f"The targets {file} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"The targets {file} are no text.", "Write one target a line.") from None
+    return [target for line in text.splitlines() if (target := line.partition("#")[0].strip())]
 
 
 def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, Remembered]:
@@ -138,6 +150,8 @@ def zone_of(entry: KnownGrant, settings: Settings) -> str:
 def covered(targets: Iterable[str], ports: str, book: GrantBook, entry: KnownGrant, zone: str) -> tuple[list[Span], int]:
     """The addresses to probe, and how many an exclusion takes away. Raises BadInput, and Refused for what is outside the grant."""
     asked = joined(_span(text) for text in targets)
+    if not asked:
+        raise BadInput("There is nothing to look at.", "Name targets, or a file with --targets FILE.")
     if size(common(asked, map(_whole, entry.networks))) < size(asked):
         raise Refused(
             f"Grant {entry.grant.grant_id} does not cover all of these addresses.", f"It allows {', '.join(entry.grant.networks)}."
