@@ -30,14 +30,11 @@ MAGIC = 0
 MOST_JSON = 1 << 19
 HEADER = struct.Struct(">bI")
 Form = Callable[[Any], Any]
+"""What is made of a schema before values are read by it: `_as_it_is` for models, `without_times` for plain data."""
 
 
 def _as_it_is(value: Any) -> Any:
     return value
-
-
-FORMS: tuple[Form, Form] = _as_it_is, without_times
-"""How a schema reads for models, and for plain data."""
 
 
 class UndecodableError(ValueError):
@@ -101,7 +98,7 @@ class Codec:
                 if len(value) > MOST_JSON:
                     raise UndecodableError(f"JSON of {len(value)} bytes is more than a target may have ({MOST_JSON})")
                 return TargetRequest.model_validate_json(value)
-            name, plain = self._read(row.name, value, FORMS[0])
+            name, plain = self._read(row.name, value, _as_it_is)
             return _models(row.name)[name].model_validate(plain)
         except UndecodableError:
             raise
@@ -116,7 +113,7 @@ class Codec:
         Raises UndecodableError with the reason.
         """
         try:
-            name, plain = self._read(topic, value, FORMS[1])
+            name, plain = self._read(topic, value, without_times)
         except UndecodableError:
             raise
         except Exception as error:  # noqa: BLE001  as above

@@ -76,9 +76,10 @@ class Differ:
             if state is None and (host is None or not host["answered"]):
                 continue
             place, said = f"{transport}|{key}", (asked, repr(host))
-            look = Look(sweep, host or silent(address), impact_on(sweep, address))
-            if not look.impact and self._settled.holds(place, at, said, state):
+            impact = impact_on(sweep, address)
+            if not impact and self._settled.holds(place, at, said, state):
                 continue
+            look = Look(sweep, host or silent(address), impact)
             asset = self._asset(key, state)
             folded = fold_look(asset, look, self._settings)
             yield from self._keep(asset, folded, context)

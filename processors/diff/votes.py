@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,11 +68,6 @@ class Look:
 
 def _holds(spans: Sequence[Range], port: int) -> bool:
     return any(span["first"] <= port <= span["last"] for span in spans)
-
-
-def looks(sweep: Sweep) -> Iterator[Look]:
-    """One look for every host of a unit, those that were silent throughout included."""
-    return (Look(sweep, host or silent(address), impact_on(sweep, address)) for address, host in hosts_of(sweep).items())
 
 
 def hosts_of(sweep: Sweep) -> dict[str, HostPorts | None]:

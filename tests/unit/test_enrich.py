@@ -7,12 +7,12 @@ import pytest
 from infra.core.settings import DifferSettings
 from processors.diff.diffing import fold_look, fold_observation
 from processors.diff.services import merge
-from processors.diff.votes import looks
+from processors.diff.votes import Look
 from processors.enrich.cpe import as_uri, components
 from processors.enrich.fingerprints import Fingerprints, built_in, without_marks
 from processors.enrich.identifying import Identifier, built_in_identifier
 from processors.enrich.table import Example, Rule, built_in_table, made_of
-from schemas.events.observations import HttpFacts
+from schemas.events.observations import HttpFacts, SweepResult
 from tests.sightings import HOST, http, observation, plain, service, sweep
 
 RULES = built_in_table().rules
@@ -138,13 +138,18 @@ def test_applying_a_table_twice_or_after_another_equals_applying_it_once() -> No
     assert new.identify(old.identify(seen)) == new.identify(new.identify(seen)) == new.identify(seen)
 
 
+def look_of(unit: SweepResult) -> Look:
+    said = plain(unit)
+    return Look(said, said["hosts"][0])
+
+
 def test_a_new_table_alone_changes_nothing() -> None:
     settings = DifferSettings()
     old, new = table("Greeter"), table("Hello daemon")
-    (look,) = looks(plain(sweep("u1", 10, {HOST: [1]})))
+    look = look_of(sweep("u1", 10, {HOST: [1]}))
     asset = fold_look(None, look, settings).asset
     asset = fold_observation(asset, old.enrich(plain(observation("u1", 11, service(1, banner="hello 1")))), old, settings).asset
-    (look,) = looks(plain(sweep("u2", 60, {HOST: [1]})))
+    look = look_of(sweep("u2", 60, {HOST: [1]}))
     asset = fold_look(asset, look, settings).asset
     same = fold_observation(asset, new.enrich(plain(observation("u2", 61, service(1, banner="hello 1")))), new, settings)
     assert same.changes == ()
