@@ -51,10 +51,7 @@ def main() -> int:
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="driftline-soak-") as folder:
         samples, restarts = soak(Path(folder), chosen.seconds, chosen.rate, chosen.every)
-    tolerance = Tolerance(memory_mb=chosen.memory_mb, lag=25 * chosen.rate)
-    # ClickHouse opens files as it merges, and its caches fill up to a cap of their own.
-    store = replace(tolerance, descriptors=STORE_DESCRIPTORS, memory_mb=max(chosen.memory_mb, STORE_MB))
-    verdicts = judge(samples, tolerance, {"store": store})
+    verdicts = judge(samples, *tolerances(chosen.rate, chosen.memory_mb))
     summary = report(verdicts, restarts, chosen)
     if chosen.out:
         seen = {
@@ -63,6 +60,16 @@ def main() -> int:
         chosen.out.write_text(json.dumps({**summary, "samples": seen}))
     sys.stdout.write(json.dumps(summary) + "\n")
     return 0 if not restarts and all(one.holds for one in verdicts) else 1
+
+
+def tolerances(rate: float, memory_mb: float) -> tuple[Tolerance, dict[str, Tolerance]]:
+    """Of the roles, and of two that differ. A target makes some ten records: the lag may be ten seconds' worth.
+
+    ClickHouse opens files as it merges, and its caches fill up to a cap of their own; the reconciler holds the last 15 minutes.
+    """
+    roles = Tolerance(memory_mb=memory_mb, lag=10 * 10 * rate)
+    store = replace(roles, descriptors=STORE_DESCRIPTORS, memory_mb=max(memory_mb, STORE_MB))
+    return roles, {"store": store, "reconciler": replace(roles, memory_mb=2 * memory_mb)}
 
 
 def soak(folder: Path, seconds: float, rate: float, every: float) -> tuple[Samples, int]:
