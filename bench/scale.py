@@ -17,10 +17,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import Bar, Part
 from bench.scale_rig import ScaleRig, Spread
 from bench.scale_scan import scan
 from bench.stream_job import Sightings
-from bench.sweep_report import Bar, Part
 from infra.core.logs import configure_logs
 from infra.core.settings import TelemetrySettings
 from tests.brokers import running_broker

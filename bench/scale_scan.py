@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from rich.console import Console
 
+from bench.report import Part
 from bench.stream_sightings import START, Network, subnets
-from bench.sweep_report import Part
 from infra.core.ports import Context, FixedTables, MemoryState, Record
 from infra.core.settings import Settings
 from processors.diff.differ import Differ, scan_due
