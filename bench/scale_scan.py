@@ -14,6 +14,7 @@ from infra.core.settings import Settings
 from processors.diff.differ import Differ, scan_due
 from schemas.codec import Codec
 from schemas.events.operations import Tick
+from schemas.plain import milliseconds
 
 ASSETS = 20_000
 TRANSACTION_SECONDS = 10.0
@@ -27,11 +28,12 @@ def scan() -> Part:
     state = MemoryState(dict(network.state))
     step = Differ(Settings().differ, codec)
     minute = START + timedelta(hours=2)
-    while not scan_due(minute, 0):
+    while not scan_due(milliseconds(minute), 0):
         minute += timedelta(minutes=1)
     context = Context(0, 1, state, FixedTables())
+    raw = codec.encode("ticks", Tick(partition=0, minute=minute))
     begun = time.process_time()
-    emitted = list(step.handle(Record("ticks", 0, 0, START, "0", Tick(partition=0, minute=minute)), context))
+    emitted = list(step.handle(Record("ticks", 0, 0, START, "0", None, raw, codec.read("ticks", raw)), context))
     took = time.process_time() - begun
     assert not emitted
     rate = len(state.values) / took
