@@ -172,9 +172,9 @@ class Bench:
         return emit._replace(event=self._codec.decode(emit.topic, self._codec.encode(emit.topic, emit.event)))
 
     def tick(self, seconds: float) -> list[AssetChange]:
-        """The tick of the hour in which this moment lies (partition 0 scans at minute 0)."""
+        """The ticks of the hour in which this moment lies: every asset has its turn."""
         hour = at(seconds).replace(minute=0, second=0)
-        return self.feed(Tick(partition=0, minute=hour))
+        return self.feed(*(Tick(partition=0, minute=hour + timedelta(minutes=minute)) for minute in range(60)))
 
     @property
     def changes(self) -> list[AssetChange]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from infra.core.errors import Poison
 from infra.core.ports import Context, Emit, Record, State, read_state
 from infra.core.settings import DifferSettings
 from processors.diff.diffing import Folded, fold_look, fold_observation, fold_time
-from processors.diff.draft import MINUTE
+from processors.diff.draft import HOUR, MINUTE
 from processors.diff.glancing import Glance, glance
 from processors.diff.settling import Settled, look_settles, looks_alike, observation_settles
 from processors.diff.votes import SECOND, Look, hosts_of, impact_on, silent
@@ -22,7 +23,7 @@ from schemas.ids import SUBNET_BITS, asset_key, content_id, subnet_key
 from schemas.plain import Asset, Observation, Plain, Sweep, moment
 from schemas.portset import PortSets, ranges, show_port_sets
 
-SCAN_MINUTES = 60
+TURNS = 60
 OCTETS = frozenset(map(str, range(256)))
 CACHED = 512  # decoded assets: a subnet's worth, for a sweep and the observations right after it
 CACHED_BYTES = 16_384  # larger ones are decoded anew, so that hosts that answer everywhere don't fill the memory
@@ -107,11 +108,13 @@ class Differ:
                 self._settled.note(key, at, until, mark.sighting, after)
 
     def _tick(self, minute: int, context: Context) -> Iterator[Emit]:
-        """Once an hour, each partition in another minute: what time changes is a matter of hours, and a scan decodes every asset."""
-        if not scan_due(minute, context.partition):
-            return
-        assets = ((key, read_state(key, value, self._decode_anew)) for key, value in context.state.scan())
-        due = [(asset, folded) for _, asset in assets if (folded := fold_time(asset, minute, self._settings)).asset is not asset]
+        """Each asset once an hour, a sixtieth of them with each tick: what time changes is a matter of hours, and each must be decoded.
+
+        Judged is as of the hour's beginning, so that the asset's turn within it makes no difference.
+        """
+        hour, turn = minute - minute % HOUR, minute // MINUTE % TURNS
+        assets = (read_state(key, value, self._decode_anew) for key, value in context.state.scan() if turn_of(key) == turn)
+        due = [(asset, folded) for asset in assets if (folded := fold_time(asset, hour, self._settings)).asset is not asset]
         for asset, folded in due:
             yield from self._keep(asset, folded, context)
 
@@ -130,9 +133,9 @@ class Differ:
         return read_state(key, value, self._decode if len(value) <= CACHED_BYTES else self._decode_anew)
 
 
-def scan_due(minute: int, partition: int) -> bool:
-    """Whether this tick (ms since 1970) scans the partition's assets. A function of the record alone, so that a restart changes nothing."""
-    return (minute // MINUTE - partition * 5) % SCAN_MINUTES == 0
+def turn_of(key: str) -> int:
+    """The minute of the hour, 0 to 59, in which an asset's state is looked at: of its key alone, so that a restart changes nothing."""
+    return zlib.crc32(key.encode()) % TURNS
 
 
 def confirmation(look: Look, ports: tuple[int, ...], settings: DifferSettings) -> Emit:

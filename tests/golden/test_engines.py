@@ -33,7 +33,7 @@ from tests.processes import end
 from tests.sightings import START, at
 
 PARTITIONS = 3
-HOUR = 3600
+TICKED = [at(hour * 3600 + minute * 60) for hour in (30, 31, 100, 200) for minute in range(60)]
 LOOP = "import sys; from tests.golden.test_engines import run_loop; run_loop()"
 ENGINES = {"loop": ["-c", LOOP], "faust": ["-m", "processors.faust_app"]}
 Records = list[tuple[int, bytes, bytes | None]]
@@ -99,8 +99,7 @@ def publish(settings: Settings, units: list[Unit]) -> None:
 def publish_ticks(settings: Settings) -> None:
     publisher = Publisher(settings, Codec())
     for partition in range(PARTITIONS):
-        for hour in (30, 31, 100, 200):
-            minute = at(hour * HOUR + partition * 5 * 60)
+        for minute in TICKED:
             publisher.publish("ticks", str(partition), Tick(partition=partition, minute=minute), partition=partition)
     publisher.flush()
 
@@ -137,8 +136,8 @@ class Oracle:
 
     def tick(self) -> None:
         for partition in range(PARTITIONS):
-            for hour in (30, 31, 100, 200):
-                self.feed(partition, Tick(partition=partition, minute=at(hour * HOUR + partition * 5 * 60)))
+            for minute in TICKED:
+                self.feed(partition, Tick(partition=partition, minute=minute))
 
     @property
     def state(self) -> dict[bytes, bytes | None]:

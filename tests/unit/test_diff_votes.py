@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from infra.core.errors import Poison
 from infra.core.settings import DifferSettings
+from processors.diff.differ import turn_of
 from schemas.events.assets import AssetChange, ServiceStatus
 from schemas.events.observations import SweepResult
+from schemas.events.operations import Tick
 from schemas.events.targets import Cause
 from tests.sightings import HOST, Bench, at, kinds, observation, service, sweep
 
@@ -173,13 +177,19 @@ def test_a_host_that_nobody_looks_at_is_not_called_down() -> None:
     assert bench.tick(200 * HOUR) == []
 
 
-def test_a_tick_scans_only_once_an_hour() -> None:
-    from schemas.events.operations import Tick
-
+def test_an_asset_has_one_turn_an_hour_and_is_judged_as_of_the_hours_beginning() -> None:
     bench = known(22)
     flap(bench, 21)
-    assert bench.feed(*(Tick(partition=0, minute=at(30 * HOUR + 60 * minute)) for minute in range(1, 60))) == []
-    assert kinds(bench.feed(Tick(partition=0, minute=at(31 * HOUR)))) == ["service_closed:22"]
+    (key,) = bench.state.values
+    turn, ticks = turn_of(key), [Tick(partition=0, minute=at(31 * HOUR + 60 * minute)) for minute in range(60)]
+    assert bench.feed(*ticks[:turn], *ticks[turn + 1 :]) == []
+    assert kinds(bench.feed(ticks[turn])) == ["service_closed:22"]
+
+
+def test_turns_are_even() -> None:
+    shares = Counter(turn_of(f"default|198.18.{number // 256}.{number % 256}") for number in range(60_000))
+    assert set(shares) == set(range(60))
+    assert max(shares.values()) < 1.2 * 1000
 
 
 def test_the_numbers_are_settings() -> None:
