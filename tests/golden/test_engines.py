@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,11 +58,10 @@ def settings_for(kafka: str, prefix: str, folder: Path) -> Settings:
 
 
 @contextmanager
-def engine(name: str, settings: Settings, role: str = "differ", more: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A step on one engine, with `more` in its environment; ended with SIGTERM."""
+def engine(name: str, settings: Settings, role: str = "differ") -> Iterator[subprocess.Popen[bytes]]:
+    """A step on one engine; ended with SIGTERM."""
     env = {
         **os.environ,
-        **(more or {}),
         "DRIFTLINE_DATA_DIR": str(settings.data_dir),
         "DRIFTLINE_KAFKA__BOOTSTRAP": settings.bootstrap,
         "DRIFTLINE_KAFKA__PREFIX": settings.kafka.prefix,
