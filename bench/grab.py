@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import ssl
 import statistics
@@ -24,6 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import Bar, tell
 from infra.core.logs import configure_logs
 from infra.core.settings import ScannerSettings, TelemetrySettings
 from processors.scan.look import Look
@@ -69,13 +69,13 @@ def main() -> None:
         table.add_row(f"{kind}: {', '.join(PROBES[kind])}", *(f"{figure:,.0f}" if figure >= 10 else f"{figure:.2f}" for figure in found))
     Console(width=140).print(table)
     rate = round(figures["ssh"][0])
-    bars = [{"name": "SSH greetings/s", "figure": rate, "at_least": LEAST_RATE, "holds": rate >= LEAST_RATE}]
+    bars = [Bar("SSH greetings/s", rate, "at_least", LEAST_RATE)]
     told = {
         f"{kind}_{name}": round(one) if one >= 10 else round(one, 3)
         for kind, found in figures.items()
         for name, one in zip(TOLD, found, strict=True)
     }
-    sys.stdout.write(json.dumps({"benchmark": "grab", "hosts": chosen.hosts, **told, "bars": bars}) + "\n")
+    tell("grab", {"hosts": chosen.hosts, **told}, bars)
 
 
 def measure(kind: str, hosts: int) -> tuple[float, float, float, float]:

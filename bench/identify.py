@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
-import json
 import os
 import random
 import re
 import statistics
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.report import Bar, tell
 from processors.enrich.identifying import Identifier, built_in_identifier, identity
 from processors.enrich.linear import MOST_BYTES
 from processors.enrich.table import FIELDS, built_in_table
@@ -206,12 +205,12 @@ def report(rates: dict[str, float], known: float, alike: float, slowest_one: tup
     Console(width=140).print(f"slowest hostile banner: {worst_ms:.2f} ms, it begins with {worst!r}", highlight=False, markup=False)
     figures = {"banners_per_s": round(rates["table"]), "peer_banners_per_s": round(rates["peer"]), "slowest_ms": round(worst_ms, 3)}
     bars = [
-        {"name": "banners/s on one core", "figure": round(rates["table"]), "at_least": LEAST_RATE, "holds": rates["table"] >= LEAST_RATE},
-        {"name": "hostile banners/s", "figure": round(rates["strung"]), "at_least": LEAST_RATE, "holds": rates["strung"] >= LEAST_RATE},
-        {"name": "slowest hostile banner, ms", "figure": round(worst_ms, 3), "at_most": MOST_MS, "holds": worst_ms <= MOST_MS},
+        Bar("banners/s on one core", round(rates["table"]), "at_least", LEAST_RATE),
+        Bar("hostile banners/s", round(rates["strung"]), "at_least", LEAST_RATE),
+        Bar("slowest hostile banner, ms", round(worst_ms, 3), "at_most", MOST_MS),
     ]
-    whole = {"benchmark": "identify", "rules": len(built_in_table().rules), **figures, "identified": round(known, 4)}
-    sys.stdout.write(json.dumps({**whole, "same_rule": round(alike, 4), "bars": bars}) + "\n")
+    whole = {"rules": len(built_in_table().rules), **figures, "identified": round(known, 4), "same_rule": round(alike, 4)}
+    tell("identify", whole, bars)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import json
 import os
 import statistics
 import sys
@@ -30,6 +29,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.report import Bar, tell
 from infra.app.output import sparkline
 from infra.app.people import publisher
 from infra.app.roles import GROUPS
@@ -73,14 +73,14 @@ def main() -> None:
     chosen = arguments.parse_args()
     console = Console(stderr=True)
     figures: dict[str, object] = {}
-    bars: list[dict[str, object]] = []
+    bars: list[Bar] = []
     for rate in chosen.rate:
         events = min(chosen.events or max(30, min(1000, round(20 * rate))), 2000)
         with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
             _prepare(Path(folder))
             samples = _measure(events, rate, chosen.probe or rate <= MOST_PROBED, console)
         figures |= _report(samples, rate, bars)
-    sys.stdout.write(json.dumps({"benchmark": "latency", **figures, "bars": bars}) + "\n")
+    tell("latency", {**figures}, bars)
 
 
 def _prepare(folder: Path) -> None:
@@ -249,7 +249,7 @@ def _serve(addresses: list[str], stop: threading.Event) -> None:
     asyncio.run(serve())
 
 
-def _report(samples: list[tuple[float, float]], rate: float, bars: list[dict[str, object]]) -> dict[str, object]:
+def _report(samples: list[tuple[float, float]], rate: float, bars: list[Bar]) -> dict[str, object]:
     """Print the table of one rate, add its bars, return its figures."""
     total = [one for one, _ in samples]
     probing = [one for _, one in samples]
@@ -264,9 +264,7 @@ def _report(samples: list[tuple[float, float]], rate: float, bars: list[dict[str
         figures |= {f"{name}_{cut}_ms_at_{rate:g}": figure for cut, figure in found.items()}
         if name == "pipeline" and rate == BAR_RATE:
             for cut, most in BARS.items():
-                bars.append(
-                    {"name": f"pipeline {cut} ms at {rate:g}/s", "figure": found[cut], "at_most": most, "holds": found[cut] <= most}
-                )
+                bars.append(Bar(f"pipeline {cut} ms at {rate:g}/s", found[cut], "at_most", most))
         table.add_row(name, f"{cuts[49]:.0f}", f"{cuts[98]:.0f}", f"{max(values):.0f}", sparkline(values[:: max(1, len(values) // 40)]))
     Console(width=140).print(table)
     return figures

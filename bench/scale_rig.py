@@ -6,17 +6,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer
 
 from bench.stream_engines import OURS
 from bench.stream_job import Outcome, outcome
-from bench.stream_rig import ROOT, Rig, _cpu_seconds, end
+from bench.stream_rig import ROOT, Rig, cpu_seconds
 from infra.core.errors import DriftlineError
+from tests.processes import end
 
 MOST_CHECKED = 200_000  # assets; to read a larger table takes longer than the run
 NUMBERS = count()
@@ -36,20 +36,6 @@ class Spread:
 class ScaleRig(Rig):
     """A rig that runs the job of `make bench-stream` on several workers of our engine."""
 
-    def fill(self, topic: str, records: Iterable[tuple[str, bytes]]) -> int:
-        """As a rig does, but idempotent: on a busy machine a request that is tried again must not change the order of a key's records."""
-        self.make_topic(topic)
-        config = {"bootstrap.servers": self.bootstrap, "linger.ms": 20, "compression.type": "lz4", "partitioner": "murmur2_random"}
-        producer = Producer({**config, "enable.idempotence": True, "queue.buffering.max.messages": 2_000_000})
-        number = 0
-        for number, (key, value) in enumerate(records, 1):
-            producer.produce(topic, value, key.encode())
-            if number % 10_000 == 0:
-                producer.poll(0)
-        if producer.flush(120):
-            raise DriftlineError("The broker did not take the input.", "Look at its log.")
-        return number
-
     def crew(self, topic: str, workers: int, total: int, warm_up: int, limit: float, expected: Outcome) -> Spread:
         """Run until the group has consumed all of a topic; the clock starts when `warm_up` records are through.
 
@@ -66,7 +52,7 @@ class ScaleRig(Rig):
             crew = [self._worker(stack, run, topic, slot) for slot in range(workers)]
             while True:
                 done, now = self._committed(watcher, {topic: total}), time.monotonic()
-                cpu = sum(_cpu_seconds(one.pid) for one in crew)
+                cpu = sum(cpu_seconds(one.pid) for one in crew)
                 if start is None and done >= warm_up:
                     start = (done, now, cpu)
                 if start is not None and done >= total:

@@ -26,6 +26,7 @@ from confluent_kafka import Producer
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import Bar, tell
 from bench.sink_load import PEER, Load, load_of, visible, warm_up
 from infra.app.supervisor import answers
 from infra.clickhouse.client import connect
@@ -84,7 +85,7 @@ def main() -> None:
     chosen = arguments.parse_args()
     console = Console(stderr=True)
     figures: dict[str, object] = {}
-    bars: list[dict[str, object]] = []
+    bars: list[Bar] = []
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder, _rig(Path(folder)) as rig:
         for topic in ("probes", "changes"):
             if chosen.only in (None, topic):
@@ -92,7 +93,7 @@ def main() -> None:
                 figures |= _race(rig, load, chosen.rounds, bars, console)
         if chosen.only in (None, "latency"):
             figures |= _latencies(rig, chosen.seconds, bars, console)
-    sys.stdout.write(json.dumps({"benchmark": "sink", "rounds": chosen.rounds, **figures, "bars": bars}) + "\n")
+    tell("sink", {"rounds": chosen.rounds, **figures}, bars)
 
 
 @contextmanager
@@ -146,7 +147,7 @@ def _fill(settings: Settings, load: Load) -> None:
         raise SystemExit("Kafka did not take the load: the measurement failed")
 
 
-def _race(rig: Rig, load: Load, rounds: int, bars: list[dict[str, object]], console: Console) -> dict[str, object]:
+def _race(rig: Rig, load: Load, rounds: int, bars: list[Bar], console: Console) -> dict[str, object]:
     """Ours and the loop by hand, in turns."""
     runs: dict[str, list[Run]] = {"driftline": [], "by hand": []}
     for number in range(rounds):
@@ -168,9 +169,7 @@ def _race(rig: Rig, load: Load, rounds: int, bars: list[dict[str, object]], cons
         )  # fmt: skip
     Console(width=140).print(table)
     rate = round(medians["driftline"])
-    bars.append(
-        {"name": f"rows a second from {load.topic}", "figure": rate, "at_least": BARS[load.topic], "holds": rate >= BARS[load.topic]}
-    )
+    bars.append(Bar(f"rows a second from {load.topic}", rate, "at_least", BARS[load.topic]))
     key = load.topic
     spread = [round(run.rate) for run in runs["driftline"]]
     return {f"{key}_rows_per_s": rate, f"{key}_rounds": spread, f"{key}_times_by_hand": round(medians["driftline"] / medians["by hand"], 2)}
@@ -232,7 +231,7 @@ def _peer(rig: Rig, settings: Settings, load: Load) -> Child:
     return child
 
 
-def _latencies(rig: Rig, seconds: float, bars: list[dict[str, object]], console: Console) -> dict[str, object]:
+def _latencies(rig: Rig, seconds: float, bars: list[Bar], console: Console) -> dict[str, object]:
     """From Kafka's append to a row that a reader sees, at 1,000 and at 5 events a second."""
     settings = _prefix(rig, "latency")
     connect(rig.settings, writer=True).command("TRUNCATE TABLE changes")
@@ -254,7 +253,7 @@ def _latencies(rig: Rig, seconds: float, bars: list[dict[str, object]], console:
     Console(width=140).print(table)
     figure = figures["visible_1000_p99_ms"]
     assert isinstance(figure, int)
-    bars.append({"name": "p99 ms to the row at 1,000/s", "figure": figure, "at_most": LATENCY_BAR_MS, "holds": figure <= LATENCY_BAR_MS})
+    bars.append(Bar("p99 ms to the row at 1,000/s", figure, "at_most", LATENCY_BAR_MS))
     return figures
 
 

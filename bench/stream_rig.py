@@ -7,7 +7,6 @@ not counted) and ends at the commit of the last record. CPU is the engine's proc
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +20,7 @@ from confluent_kafka.cimpl import NewTopic
 from infra.core.errors import DriftlineError
 from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.client import patiently, read_whole
+from tests.processes import end
 
 TICKS = os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).parents[1]
@@ -56,16 +56,16 @@ class Rig:
             done.result(30)
 
     def fill(self, topic: str, records: Iterable[tuple[str, bytes]]) -> int:
-        """Write the input; the partition is Kafka's own choice for the key."""
+        """Write the input; the partition is Kafka's own choice for the key. A request that is tried again must not change a key's order."""
         self.make_topic(topic)
         config = {"bootstrap.servers": self.bootstrap, "linger.ms": 20, "compression.type": "lz4", "partitioner": "murmur2_random"}
-        producer, count = Producer({**config, "queue.buffering.max.messages": 1_000_000}), 0
+        producer, count = Producer({**config, "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000}), 0
         for key, value in records:
             producer.produce(topic, value, key.encode())
             count += 1
             if count % 10_000 == 0:
                 producer.poll(0)
-        if producer.flush(60):
+        if producer.flush(120):
             raise DriftlineError("The broker did not take the input.", "Look at its log.")
         return count
 
@@ -103,7 +103,7 @@ class Rig:
         deadline, start = time.monotonic() + limit, None
         try:
             while True:
-                done, now, cpu = self._committed(watcher, topics), time.monotonic(), _cpu_seconds(process.pid)
+                done, now, cpu = self._committed(watcher, topics), time.monotonic(), cpu_seconds(process.pid)
                 if start is None and done >= warm_up:
                     start = (done, now, cpu)
                 if start is not None and done >= total:
@@ -135,20 +135,10 @@ class Rig:
         return sum(max(0, one.offset) for one in found)
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """User and system time of a process with all its threads (proc(5))."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end; insist after 20 s."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

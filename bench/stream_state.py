@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.report import Bar, Part
-from bench.stream_rig import ROOT, Rig, end
+from bench.stream_rig import ROOT, Rig
 from bench.stream_sightings import HOSTS, START, Network, subnets
 from infra.core.errors import DriftlineError
 from schemas.codec import Codec
 from schemas.events.assets import AssetState
 from schemas.ids import partition_of, subnet_key
+from tests.processes import end
 
 PREFIX = "state."
 LOOKED_AT = 5_000

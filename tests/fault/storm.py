@@ -171,8 +171,6 @@ def wrong(settings: Settings) -> list[str]:
 
 def must_fail(settings: Settings) -> None:
     """The negative control: one output more is seen."""
-    from confluent_kafka import Producer
-
     extra = next(message for messages in log_of(settings, "rollups").values() for message in messages)
     producer = Producer(producer_config(settings))
     producer.produce(prefixed(settings, "rollups"), extra.value(), extra.key(), extra.partition() or 0)
@@ -209,8 +207,6 @@ def finished(settings: Settings) -> bool:
 
 def consumed(settings: Settings) -> int:
     """How many offsets of `ticks` the group has consumed. Raises KafkaException when nobody can tell."""
-    from confluent_kafka import Consumer, TopicPartition
-
     asker = Consumer({**connection(settings), "group.id": prefixed(settings, PLAN.role)})
     try:
         places = [TopicPartition(prefixed(settings, "ticks"), number) for number in range(settings.kafka.partitions)]
