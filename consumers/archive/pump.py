@@ -201,7 +201,7 @@ class Pump:
         return all(self._delivered(part, stop) for part in self._parts(job))
 
     def _parts(self, job: Job) -> Iterator[Job]:
-        """What is tried instead of a refused job, each in its turn: halves of its records; of its columns, so many records as fit."""
+        """What is tried instead of a refused job, each in its turn: halves of its records; of its columns, `APART` records at a time."""
         middle = (len(job.pairs) + 1) // 2
         halves = (job.pairs,) if job.blocks else (job.pairs[:middle], job.pairs[middle:])
         for half in filter(None, halves):
@@ -240,7 +240,7 @@ class Pump:
         while not write.done() and (until is None or time.monotonic() < until):
             if stop.is_set():
                 until = until or time.monotonic() + LEAVE_SECONDS
-            wait([write], min(0.2, PATIENCE_SECONDS))
+            wait([write], 0.2)
             if time.monotonic() > patience and not write.done():
                 self._intake.breathe(0.0)
                 self._meter.beat()

@@ -210,20 +210,3 @@ class World:
             if one.whole is process:
                 one.wakes, one.heeds = self.now + seconds, False  # who waits looks again then
         self._scheduler.switch()
-
-
-class Clock:
-    """Stands in for the module `time` in the modules that run in a world."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def monotonic(self) -> float:
-        """The world's clock."""
-        return self._world.now
-
-    time = monotonic
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, and heed nothing."""
-        self._world.wait(self._world.now + seconds, news=False)
