@@ -41,9 +41,12 @@ Known = dict[tuple[int, bytes], bytes | None]
 
 def changes_of(seed: int) -> list[tuple[Emit, AssetChange]]:
     """What the differ makes of a recorded log."""
-    oracle = Oracle()
+    oracle, codec = Oracle(), Codec()
     oracle.run(list(recorded_log(seed=seed, subnets=4, rounds=30)))
-    return [(one, one.event) for one in oracle.emitted if isinstance(one.event, AssetChange)]
+    found = [
+        (one, codec.decode("changes", codec.encode("changes", one.event))) for one in oracle.emitted if one.topic == "changes" and one.event
+    ]
+    return [(one, event) for one, event in found if isinstance(event, AssetChange)]
 
 
 def home(change: AssetChange) -> int:

@@ -205,7 +205,7 @@ def test_the_command_says_what_it_would_do_and_does_it_once(admin: Settings, mon
         return rows
 
     shown = apply("--dry-run")
-    assert {"topic": "user late", "change": "allow: read topic blue.findings"} in shown
+    assert {"what": "user late", "change": "allow: read topic blue.findings"} in shown
     assert apply() == shown
     assert apply("--dry-run") == []
     monkeypatch.setenv("DRIFTLINE_KAFKA__PRINCIPALS", json.dumps({"late": []}))

@@ -18,19 +18,19 @@ from schemas.codec import Codec
 from schemas.events.assets import AssetChange
 from schemas.events.findings import Finding
 from schemas.events.observations import HostObservation
-from schemas.examples import AT, EXAMPLES
+from schemas.examples import EXAMPLES
 from schemas.rows import Row, rows_of
 from tests.simulation.lone import LoneWorld
 from tests.simulation.store import KEYS, SimClient, SimStore, plain_row
 from tests.stores import RunningStore, running_store
 
 pytestmark = pytest.mark.store
-RECENT = datetime.now(UTC).replace(microsecond=0)  # older than 90 days, a merge takes the row away
-SEEN = next(event for _, event in EXAMPLES if isinstance(event, HostObservation)).model_copy(update={"observed_at": RECENT})
+RECENT = datetime.now(UTC).replace(microsecond=0)  # 90 days after they were recorded, rows are taken away
+SEEN = next(event for _, event in EXAMPLES if isinstance(event, HostObservation))
 CHANGE = next(event for _, event in EXAMPLES if isinstance(event, AssetChange))
 FOUND = next(event for _, event in EXAMPLES if isinstance(event, Finding))
 CODEC = Codec()
-AT_MS = round(AT.timestamp() * 1000)
+AT_MS = round(RECENT.timestamp() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def change(number: int) -> AssetChange:
 
 
 def rows(*events: AssetChange | Finding | HostObservation) -> list[Row]:
-    return [row for event in events for _, row in rows_of(event, AT)]
+    return [row for event in events for _, row in rows_of(event, RECENT)]
 
 
 def test_rows_are_there_when_the_insert_returns_and_both_ways_say_the_same(store: Store) -> None:
