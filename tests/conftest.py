@@ -16,12 +16,16 @@ settings.register_profile("driftline", deadline=None)
 settings.load_profile("driftline")
 
 
+ALONE = ("test_demo.py", "test_halts.py", "test_across_machines.py", "test_sweep_command.py")
+"""Files of tests/e2e that make all they need themselves."""
+
+
 class OneWorld(LoadFileScheduling):  # type: ignore[misc]  # it has no types
     """A file is one worker's; so are all files that share the pipeline of tests/e2e/conftest.py, which is one for the session."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "world" if file.startswith("tests/e2e/") and not file.endswith("test_demo.py") else file
+        return "world" if file.startswith("tests/e2e/") and not file.endswith(ALONE) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:

@@ -44,7 +44,7 @@ def scene(kafka: str, folder: Path, batch: int = 500, cuts: int = 0) -> Iterator
                 found.child.stop(20.0)
 
 
-@pytest.mark.parametrize(("events", "kills"), [(4000, 2), pytest.param(30_000, 5, marks=[LONG, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize(("events", "kills"), [(2000, 1), pytest.param(30_000, 5, marks=[LONG, pytest.mark.timeout(600)])])
 def test_killed_again_and_again_the_rows_are_those_of_the_log(kafka: str, tmp_path: Path, events: int, kills: int) -> None:
     with scene(kafka, tmp_path) as (sink, _), watching(sink.store) as looks:
         sink.pour(events)
