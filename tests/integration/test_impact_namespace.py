@@ -48,7 +48,7 @@ def work(number: int) -> WorkUnit:
     return make_unit(number, address=HOSTS[0], rate=RATE, addresses=HOSTS, tcp_ports=ports, probes=("http",))
 
 
-@pytest.mark.parametrize("engine", ["syn", "connect"])
+@pytest.mark.parametrize("engine", ["syn", pytest.param("connect", marks=pytest.mark.long)])
 def test_a_host_that_falls_silent_halts_its_subnet(bench: Bench, target: TargetSpace, engine: str) -> None:
     host = MANY[0]
     target.run("nft", f"add rule inet t i ip daddr {host} quota over 8000 bytes drop")
@@ -73,6 +73,7 @@ def test_a_host_that_falls_silent_halts_its_subnet(bench: Bench, target: TargetS
     print(f"{engine}: the last packet left {last - fell_silent:.1f} s after the host's last word")
 
 
+@pytest.mark.long
 def test_silent_ports_a_short_outage_and_loss_are_no_impact(bench: Bench, target: TargetSpace) -> None:
     with scanner(bench, 0, "syn"):
         bench.push(work(1))

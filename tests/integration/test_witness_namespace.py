@@ -52,7 +52,10 @@ def by_place(packets: list[Seen]) -> Counter[tuple[str, str, int]]:
     return Counter((one.to, one.kind, one.port) for one in packets)
 
 
-@pytest.mark.parametrize(("engine", "probes"), [("syn", ALL), ("connect", tuple(one for one in ALL if one != "nmap"))])
+QUICK = tuple(one for one in ALL if one != "nmap")
+
+
+@pytest.mark.parametrize(("engine", "probes"), [("syn", QUICK), ("connect", QUICK), pytest.param("syn", ALL, marks=pytest.mark.long)])
 def test_what_is_told_agrees_with_the_capture_to_the_packet(
     bench: Bench, target: TargetSpace, engine: str, probes: tuple[str, ...]
 ) -> None:
