@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import ssl
 import statistics
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench.measuring import cpu_seconds
 from bench.report import Bar, tell
 from infra.core.logs import configure_logs
 from infra.core.settings import ScannerSettings, TelemetrySettings
@@ -87,19 +87,13 @@ def measure(kind: str, hosts: int) -> tuple[float, float, float, float]:
         unit: WorkUnit = make_unit(addresses, str(KINDS[kind]))
         settings = ScannerSettings(hosts_at_once=AT_ONCE[kind], parallel_units=4)
         look = Look(unit, "bench", settings, 1, lambda: datetime.now(UTC), Meter(NotingGate(), unit))
-        began, worked, served = time.perf_counter(), time.process_time(), processor_seconds(server)
+        began, worked, served = time.perf_counter(), time.process_time(), cpu_seconds(server)
         asyncio.run(look.at_all(dict.fromkeys(addresses, (KINDS[kind],)), probes))
-        took, work, serves = time.perf_counter() - began, time.process_time() - worked, processor_seconds(server) - served
+        took, work, serves = time.perf_counter() - began, time.process_time() - worked, cpu_seconds(server) - served
     seen = [one.services[0].service for one in look.observations()]
     if seen != [kind] * hosts:
         raise SystemExit(f"{hosts - seen.count(kind)} of {hosts} {kind} services were not recognised: the measurement failed")
     return hosts / took, hosts / work, 1000 * work / hosts, 1000 * serves / hosts
-
-
-def processor_seconds(pid: int) -> float:
-    """User and system time of a process (proc_pid_stat(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

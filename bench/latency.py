@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from unittest import mock
 
 import psutil
 from confluent_kafka import Message
@@ -47,8 +46,8 @@ from producers.grants.keys import ensure_key
 from schemas.codec import Codec
 from schemas.events.targets import TargetRequest
 from schemas.ids import content_id
-from tests.brokers import free_ports
 from tests.pipelines import HEALTH_PORTS, _consecutive
+from tests.ports import free_ports
 
 PORT = 2121
 NETWORK = "127.77.0.0/16"
@@ -80,7 +79,7 @@ def main() -> None:
             _prepare(Path(folder))
             samples = _measure(events, rate, chosen.probe or rate <= MOST_PROBED, console)
         figures |= _report(samples, rate, bars)
-    tell("latency", {**figures}, bars)
+    tell("latency", figures, bars)
 
 
 def _prepare(folder: Path) -> None:
@@ -105,18 +104,16 @@ def _measure(events: int, rate: float, probe: bool, console: Console) -> list[tu
     settings = load_settings()
     configure_logs(settings.telemetry.model_copy(update={"log_level": "error"}), roles="bench")
     stop = threading.Event()
-    supervisor = Supervisor(settings, progress=lambda text: console.print(f"[dim]{text}[/]"))
+    groups = GROUPS if probe else tuple(one for one in GROUPS if one != ("scanner",))
+    supervisor = Supervisor(settings, lambda text: console.print(f"[dim]{text}[/]"), groups)
     # One a subnet as long as there are enough: a scanner works on one unit of a subnet at a time.
     addresses = [f"127.77.{1 + number % 250}.{1 + number // 250}" for number in range(events)]
     servers = threading.Thread(target=_serve, args=([*(addresses if probe else ()), WARM_UP], stop), daemon=True)
     servers.start()
     scanner: Child | None = None
     try:
-        if probe:
-            supervisor.start(stop)
-        else:
-            with mock.patch("infra.app.supervisor.GROUPS", tuple(one for one in GROUPS if one != ("scanner",))):
-                supervisor.start(stop)
+        supervisor.start(stop)
+        if not probe:
             scanner = Child([sys.executable, "-m", "bench.latency_scanner"], settings.data_dir / "logs" / "scanner.log")
         key = ensure_key(settings, GRANT, (NETWORK,))
         now = datetime.now(UTC)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from datetime import UTC, datetime
 
 from infra.core.clock import utc_now
 from infra.core.settings import load_settings
@@ -47,9 +46,7 @@ def main() -> None:
     """Scan until SIGTERM."""
     stop, copies = threading.Event(), Copies()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    run_scanner(
-        load_settings(), Identity(AGENT, "default", copies.engine, capabilities(), datetime.now(UTC)), copies.run, stop, lambda: None
-    )
+    run_scanner(load_settings(), Identity(AGENT, "default", copies.engine, capabilities(), utc_now()), copies.run, stop, lambda: None)
 
 
 if __name__ == "__main__":

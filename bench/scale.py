@@ -1,23 +1,21 @@
 """`make bench-scale`: the stream engine over more partitions and workers, and what a record costs as assets grow.
 
 Three parts. `spread`: the same records over two, four and eight partitions, with one to four workers. `grow`: a worker with ten thousand,
-a hundred thousand and a million assets, the cost taken over repeat sightings only. `scan`: the differ's look at every asset of a partition,
-once an hour, which must end within one transaction. CPU seconds are the workers' own; the broker shares the machine's cores with them.
+a hundred thousand and a million assets, the cost taken over repeat sightings only. `scan`: the differ's look at every asset once an hour,
+of which a minute's share must end within one transaction. CPU seconds are the workers' own; the broker shares the machine's cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.report import Bar, Part
+from bench.report import Bar, Part, tell
 from bench.scale_rig import ScaleRig, Spread
 from bench.scale_scan import scan
 from bench.stream_job import Sightings
@@ -52,9 +50,7 @@ def main() -> None:
     bars = [bar for part in parts for bar in part.bars]
     for part in parts:
         figures |= part.figures
-    for bar in bars:
-        Console(width=140).print(bar.told())
-    sys.stdout.write(json.dumps({"benchmark": "scale", **figures, "bars": [one.document() for one in bars]}) + "\n")
+    tell("scale", figures, bars)
 
 
 def spread(bootstrap: str, folder: Path, chosen: argparse.Namespace, console: Console) -> Part:
@@ -79,8 +75,8 @@ def spread(bootstrap: str, folder: Path, chosen: argparse.Namespace, console: Co
     for (partitions, workers), one in found.items():
         table.add_row(str(partitions), str(workers), f"{one.rate:,.0f}", f"{one.cpu:.2f}", "█" * round(BAR_WIDTH * one.rate / top))
     Console(width=140).print(table)
-    figures = {f"rate_{p}p_{w}w": round(one.rate) for (p, w), one in found.items()}
-    figures |= {f"cpu_{p}p_{w}w": round(one.cpu, 3) for (p, w), one in found.items()}  # type: ignore[misc]
+    figures: dict[str, float] = {f"rate_{p}p_{w}w": round(one.rate) for (p, w), one in found.items()}
+    figures |= {f"cpu_{p}p_{w}w": round(one.cpu, 3) for (p, w), one in found.items()}
     more = max(found[p, 1].cpu for p, w in found if w == 1) / min(found[p, 1].cpu for p, w in found if w == 1)
     return Part(
         figures, [Bar("spread: cost a record, dearest over cheapest number of partitions (one worker)", round(more, 2), "at_most", 1.2)]

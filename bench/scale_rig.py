@@ -12,9 +12,10 @@ from itertools import count
 
 from confluent_kafka import Consumer
 
+from bench.measuring import cpu_seconds
 from bench.stream_engines import OURS
 from bench.stream_job import Outcome, outcome
-from bench.stream_rig import ROOT, Rig, cpu_seconds
+from bench.stream_rig import ROOT, Rig
 from infra.core.errors import DriftlineError
 from tests.processes import end
 

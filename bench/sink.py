@@ -35,7 +35,7 @@ from infra.kafka.client import prefixed, producer_config
 from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
 from infra.local.child import Child
-from tests.brokers import free_ports
+from tests.ports import free_ports
 from tests.stores import running_store
 
 PARTITIONS = 12
@@ -104,7 +104,7 @@ def _rig(folder: Path) -> Iterator[Rig]:
         kafka=KafkaSettings(partitions=PARTITIONS),
         broker=BrokerSettings(port=port, controller_port=controller),
         store=StoreSettings(port=store_port),
-        telemetry=TelemetrySettings(port_base=min(base, 60_000)),
+        telemetry=TelemetrySettings(port_base=base),
     )
     environment = {
         **os.environ,

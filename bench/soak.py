@@ -30,8 +30,8 @@ from infra.app.people import publisher
 from infra.app.runfolder import read_notes
 from schemas.events.targets import TargetRequest
 from schemas.ids import content_id
-from tests.brokers import free_ports
 from tests.pipelines import Pipeline, prepare
+from tests.ports import free_ports
 
 NETWORK, GRANT = "127.79.0.0/16", "soak"
 ADDRESSES = tuple(f"127.79.{1 + number % 100}.{1 + number // 100}" for number in range(400))

@@ -17,12 +17,12 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from bench.measuring import cpu_seconds
 from infra.core.errors import DriftlineError
 from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.client import patiently, read_whole
 from tests.processes import end
 
-TICKS = os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).parents[1]
 
 
@@ -108,6 +108,8 @@ class Rig:
                     start = (done, now, cpu)
                 if start is not None and done >= total:
                     records = total - start[0]
+                    if not records:
+                        raise DriftlineError(f"All {total} records were through at the first look: nothing was measured.", "Ask for more.")
                     return Run(records / (now - start[1]), (cpu - start[2]) * 100_000 / records, records)
                 if process.poll() is not None or now > deadline:
                     said = (self.folder / f"{group}.log").read_text(errors="replace")[-2000:]
@@ -133,12 +135,3 @@ class Rig:
         places = [TopicPartition(name, number) for name in topics for number in range(self.partitions)]
         found = patiently(lambda: watcher.committed(places, 10.0))
         return sum(max(0, one.offset) for one in found)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process with all its threads (proc(5))."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS

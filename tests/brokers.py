@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from infra.core.settings import BrokerSettings, KafkaSettings, Settings
 from infra.local.broker import Broker
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that are free now, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+from tests.ports import free_ports
 
 
 def broker_settings(tmp_path: Path) -> Settings:

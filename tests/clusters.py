@@ -16,7 +16,7 @@ from infra.local.broker_owner import java_environment
 from infra.local.broker_storage import format_storage
 from infra.local.broker_wait import wait_until_ready
 from infra.local.child import Child
-from tests.brokers import free_ports
+from tests.ports import free_ports
 
 NODES = 3
 HEAP_MB = 256

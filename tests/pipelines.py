@@ -34,7 +34,7 @@ from producers.targets.pushing import PushOptions, push
 from producers.targets.reading import Manner
 from schemas.events.grants import Grant
 from schemas.ids import content_id
-from tests.brokers import free_ports
+from tests.ports import free_ports
 
 START_SECONDS = 120.0
 HEALTH_PORTS = 20

@@ -35,7 +35,7 @@ from schemas.examples import EXAMPLES
 from schemas.ids import content_id
 from schemas.rows import rows_of
 from tests.archiving import PARTITIONS, caught_up, dead_letters, header
-from tests.brokers import free_ports
+from tests.ports import free_ports
 from tests.stores import RunningStore
 
 TOPICS = {"probes": "observations", "changes": "changes", "findings": "findings"}
@@ -68,7 +68,7 @@ class Scene:
     port: int
     bad: Counter[bytes] = field(default_factory=Counter)
     child: Child | None = None
-    health: int = field(default_factory=lambda: min(free_ports(1)[0], 60_000))
+    health: int = field(default_factory=lambda: free_ports(1)[0])
 
     def start(self) -> None:
         """Start the archiver, and wait until it is ready."""

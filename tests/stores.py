@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
 from infra.core.settings import Settings, StoreSettings, load_settings
+from tests.ports import free_ports
 
 
 @dataclass(slots=True)
@@ -55,16 +55,9 @@ class RunningStore:
         self.process.join(10)
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def store_settings(folder: Path, port: int | None = None, **store: int) -> Settings:
     """Settings of a store with its data in `folder`."""
-    return load_settings(data_dir=folder, store=StoreSettings(port=port or free_port(), **store))
+    return load_settings(data_dir=folder, store=StoreSettings(port=port or free_ports(1)[0], **store))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from infra.core.telemetry import TELEMETRY, Stage, Telemetry, serve
 log = structlog.get_logger()
 DRAIN_SECONDS = 12.0
 HANG_SECONDS = 360.0  # longer than the longest single wait, that for an insert into ClickHouse
-HUNG = 1  # exit code
+ANEW = 1  # exit code: to be started again
 
 
 def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[], None] = lambda: None) -> int:
@@ -45,7 +45,7 @@ def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[],
     workers = [_Worker(settings, name, run, stop) for name, run in runs.items()]
     for worker in workers:
         worker.start()
-    announced = hung = False
+    announced = anew = False
     clock = SetBack()
     while not stop.wait(0.2 if not announced else 1.0):
         if not announced and all(worker.ready.is_set() for worker in workers):
@@ -54,18 +54,18 @@ def run_roles(settings: Settings, names: tuple[str, ...], announce: Callable[[],
             announce()
         if not TELEMETRY.healthy(HANG_SECONDS):
             log.error("role_hangs", for_seconds=HANG_SECONDS)
-            hung = True
+            anew = True
             stop.set()
         if back := clock.seen():
             log.error("clock_set_back", seconds=back.total_seconds(), effect="clients of Kafka may wait that long; starting anew")
-            hung = True
+            anew = True
             stop.set()
     deadline = time.monotonic() + DRAIN_SECONDS
     for worker in workers:
         worker.join(max(0.0, deadline - time.monotonic()))
         if worker.is_alive():
             log.warning("role_not_drained", role=worker.name, after_seconds=DRAIN_SECONDS)
-    return next((worker.exit_code for worker in workers if worker.exit_code), HUNG if hung else 0)
+    return next((worker.exit_code for worker in workers if worker.exit_code), ANEW if anew else 0)
 
 
 def declare_metrics(telemetry: Telemetry, roles: tuple[str, ...]) -> None:

@@ -73,6 +73,7 @@ class Supervisor:
 
     settings: Settings
     progress: Progress = lambda _: None
+    groups: tuple[tuple[str, ...], ...] = GROUPS
     members: list[Member] = field(default_factory=list)
     _kafka: Member = field(default_factory=lambda: Member(("kafka",), None))
     _broker: Broker | None = None
@@ -86,7 +87,7 @@ class Supervisor:
         """Bring everything up; returns when every role is ready, or `stop` is set. Raises DriftlineError with what to do."""
         self.claim()
         (self.settings.data_dir / "logs").mkdir(exist_ok=True)
-        self.members = [Member(roles, health_port(self.settings, roles)) for roles in GROUPS]
+        self.members = [Member(roles, health_port(self.settings, roles)) for roles in self.groups]
         self._spawn(self.members[0])
         if self.settings.kafka.bootstrap is None:
             absent = missing_bytes(self.settings.broker.jars)
@@ -98,7 +99,7 @@ class Supervisor:
             self.progress("making topics")
             TopicAdmin(self.settings).apply()
             if self._broker is not None and self.settings.broker.sasl:
-                make_logins(self.settings, GROUPS)
+                make_logins(self.settings, self.groups)
         for member in self.members[1:]:
             if not stop.is_set():
                 self._spawn(member)

@@ -23,6 +23,7 @@ from schemas.topics import topic_named
 log = structlog.get_logger()
 T = TypeVar("T")
 MOST_BYTES = 8 << 20  # of one record; the embedded broker's limit is the same
+MOST_VALUE = MOST_BYTES - 65_536  # of its value: the key, the headers and the batch around it need room too
 PASSING = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,

@@ -10,14 +10,13 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from infra.core.errors import Poison
 from infra.core.ports import Emit, StepPlan
 from infra.core.settings import Settings
-from infra.kafka.client import MOST_BYTES, insist, prefixed, transactional_producer
+from infra.kafka.client import MOST_VALUE, insist, prefixed, transactional_producer
 from infra.kafka.deadletters import dead_letter
 from schemas.codec import Codec
 from schemas.ids import partition_of
 from schemas.topics import topic_named
 
 _partition_of = functools.lru_cache(maxsize=8192)(partition_of)  # subnets come again and again
-MOST_VALUE = MOST_BYTES - 65_536  # room for the key, the headers and the batch around a value
 
 
 class Outbox:

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from infra.core.errors import Poison
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
-from infra.kafka.client import MOST_BYTES, prefixed, transactional_producer
+from infra.kafka.client import MOST_BYTES, MOST_VALUE, prefixed, transactional_producer
 from infra.kafka.deadletters import dead_letter
 from processors.scan.intake import Entry
 from processors.scan.partial import Outcome
@@ -21,7 +21,6 @@ from schemas.ids import partition_of, subnet_key
 from schemas.topics import work_topic
 
 log = structlog.get_logger()
-MOST_RECORD = MOST_BYTES - 65_536  # bytes of a value: its key and the batch around it need room too
 MOST_BATCH = 2 * MOST_BYTES  # bytes of a transaction, but for a first unit that is larger: each must end well within its 10 s
 MOST_ABORTS = 20  # in a row, before the role gives up and its supervisor starts it anew
 
@@ -67,7 +66,7 @@ class UnitPublisher:
             if entry.outcome is None:
                 raise ValueError("only a unit that is done can be published")
             records = self._records(entry.outcome)
-            if any(len(value) > MOST_RECORD for *_, value in records):
+            if any(len(value) > MOST_VALUE for *_, value in records):
                 log.warning("unit_set_aside", partition=entry.partition, offset=entry.offset, error="Poison", reason=TOO_LARGE)
                 entry.finish(too_large(entry.outcome))
                 records = self._records(entry.outcome)

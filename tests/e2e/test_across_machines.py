@@ -25,10 +25,10 @@ from infra.kafka.client import prefixed, producer_config, read_whole
 from producers.targets.pushing import PushOptions, push
 from producers.targets.reading import Manner
 from schemas.access import ROLES, rights
-from tests.brokers import free_ports
 from tests.e2e.capture import Arrivals, capturing
 from tests.namespaces import ip, join, namespaces
 from tests.pipelines import Pipeline, Row, owned, prepare, request_id
+from tests.ports import free_ports
 from tests.processes import end
 from tests.scanning import wait_until
 

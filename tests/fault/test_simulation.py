@@ -5,9 +5,7 @@ What a seed did is done again by `run(seed, FAULTS)`. A run that does not come t
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -19,6 +17,7 @@ from confluent_kafka import TopicPartition
 from infra.kafka.outbox import Outbox
 from infra.kafka.partitions import Partitions
 from tests.simulation.engine import DiskStore, Outcome, run, staged
+from tests.simulation.seeds import assert_all_right, assert_found_out, assert_right
 from tests.simulation.world import NONE, Faults
 
 FAULTS = Faults()
@@ -33,16 +32,11 @@ def outcomes(seeds: Sequence[int]) -> list[tuple[int, Outcome]]:
         return [(seed, run(seed, FAULTS)) for seed in seeds]
 
 
-def show(wrong: Sequence[tuple[int, Outcome]]) -> str:
-    return "\n".join(f"seed {seed}: {'; '.join(outcome.wrong)} after {list(outcome.story)}" for seed, outcome in wrong[:5])
-
-
 def test_some_hundred_seeds_lose_nothing_and_double_nothing() -> None:
     first = int.from_bytes(os.urandom(4), "big")
     print(f"seeds {first} to {first + FEW - 1}")
     found = outcomes(range(first, first + FEW))
-    wrong = [(seed, outcome) for seed, outcome in found if outcome.wrong]
-    assert not wrong, show(wrong)
+    assert_right(found)
     kinds = [word.split()[1] for _, outcome in found for word in outcome.story]
     assert {"kill", "stall"} <= set(kinds), "nothing went wrong in this world"
     assert sum(len(outcome.story) for _, outcome in found) > FEW
@@ -51,13 +45,7 @@ def test_some_hundred_seeds_lose_nothing_and_double_nothing() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_ten_thousand_seeds() -> None:
-    begun, cores = time.monotonic(), os.cpu_count() or 1
-    with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        found = [one for part in pool.imap_unordered(outcomes, [range(at, at + 250) for at in range(0, ALL, 250)]) for one in part]
-    wrong = [(seed, outcome) for seed, outcome in found if outcome.wrong]
-    print(f"{len(found)} seeds in {time.monotonic() - begun:.0f} s on {cores} cores, {sum(one.calls for _, one in found)} calls")
-    assert len(found) == ALL
-    assert not wrong, show(wrong)
+    assert_all_right(outcomes, ALL)
 
 
 def test_a_crash_at_every_single_call() -> None:
@@ -129,14 +117,4 @@ def never_replayed() -> AbstractContextManager[Any]:
 
 @pytest.mark.parametrize("mutant", [offsets_apart, nobody_is_refused, never_replayed])
 def test_a_broken_engine_is_found_out(mutant: Callable[[], AbstractContextManager[Any]]) -> None:
-    def wrong() -> Iterator[int]:
-        for seed in range(CONTROLS):
-            if run(seed, FAULTS).wrong:
-                yield seed
-
-    with staged(), mutant():
-        seed = next(wrong(), None)
-    print(f"{mutant.__name__} was found out by seed {seed}")
-    assert seed is not None
-    with staged():
-        assert not run(seed, FAULTS).wrong, "it is the mutant's fault"
+    assert_found_out(mutant, staged, lambda seed: bool(run(seed, FAULTS).wrong), CONTROLS)

@@ -6,10 +6,8 @@ reader of committed records derives from offset 0, the DLQs hold what can't be o
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from threading import Event as Flag
@@ -22,6 +20,7 @@ from consumers.archive.letters import DeadLetters
 from consumers.archive.progress import Place, Progress
 from consumers.archive.pump import Job, Pump
 from tests.simulation.engine import Outcome
+from tests.simulation.seeds import assert_all_right, assert_found_out, assert_right
 from tests.simulation.sink import run, staged
 from tests.simulation.world import NONE, Faults
 
@@ -41,16 +40,11 @@ def outcomes(seeds: Sequence[int]) -> list[tuple[int, Outcome]]:
         return [(seed, run(seed, FAULTS, columns=by_columns(seed))) for seed in seeds]
 
 
-def show(wrong: Sequence[tuple[int, Outcome]]) -> str:
-    return "\n".join(f"seed {seed}: {'; '.join(outcome.wrong)} after {list(outcome.story)}" for seed, outcome in wrong[:5])
-
-
 def test_some_hundred_seeds_write_each_row_once() -> None:
     first = int.from_bytes(os.urandom(4), "big")
     print(f"seeds {first} to {first + FEW - 1}")
     found = outcomes(range(first, first + FEW))
-    wrong = [(seed, outcome) for seed, outcome in found if outcome.wrong]
-    assert not wrong, show(wrong)
+    assert_right(found)
     kinds = [word.split()[1] for _, outcome in found for word in outcome.story]
     assert {"kill", "stall", "stop"} <= set(kinds), "nothing went wrong in this world"
     assert sum(len(outcome.story) for _, outcome in found) > FEW
@@ -59,13 +53,7 @@ def test_some_hundred_seeds_write_each_row_once() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_ten_thousand_seeds_write_each_row_once() -> None:
-    begun, cores = time.monotonic(), os.cpu_count() or 1
-    with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        found = [one for part in pool.imap_unordered(outcomes, [range(at, at + 250) for at in range(0, ALL, 250)]) for one in part]
-    wrong = [(seed, outcome) for seed, outcome in found if outcome.wrong]
-    print(f"{len(found)} seeds in {time.monotonic() - begun:.0f} s on {cores} cores, {sum(one.calls for _, one in found)} calls")
-    assert len(found) == ALL
-    assert not wrong, show(wrong)
+    assert_all_right(outcomes, ALL)
 
 
 @pytest.mark.parametrize(
@@ -112,14 +100,4 @@ def told_complete_too_early() -> AbstractContextManager[Any]:
 
 @pytest.mark.parametrize("mutant", [acknowledged_before_it_is_written, letters_not_waited_for, told_complete_too_early])
 def test_a_broken_sink_is_found_out(mutant: Callable[[], AbstractContextManager[Any]]) -> None:
-    def wrong() -> Iterator[int]:
-        for seed in range(CONTROLS):
-            if run(seed, FAULTS).wrong:
-                yield seed
-
-    with staged(), mutant():
-        seed = next(wrong(), None)
-    print(f"{mutant.__name__} was found out by seed {seed}")
-    assert seed is not None
-    with staged():
-        assert not run(seed, FAULTS).wrong, "it is the mutant's fault"
+    assert_found_out(mutant, staged, lambda seed: bool(run(seed, FAULTS).wrong), CONTROLS)

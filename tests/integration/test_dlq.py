@@ -23,7 +23,7 @@ from infra.kafka.topics import TopicAdmin
 from schemas.codec import Codec
 from schemas.events.targets import TargetRequest
 from schemas.examples import EXAMPLES
-from tests.brokers import free_ports
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.kafka
 

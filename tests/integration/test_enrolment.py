@@ -31,8 +31,9 @@ from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
 from processors.scan.heartbeat import Identity
 from processors.scan.scanner import run_scanner
-from tests.brokers import free_ports, logged_in, secure_settings
+from tests.brokers import logged_in, secure_settings
 from tests.commands import invoke
+from tests.ports import free_ports
 from tests.scan_bench import wait_for
 from tests.scan_samples import Wire
 

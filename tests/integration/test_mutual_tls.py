@@ -22,7 +22,8 @@ from infra.kafka.access import AccessAdmin
 from infra.kafka.client import connection, prefixed, producer_config
 from infra.kafka.topics import TopicAdmin
 from infra.local.broker import Broker
-from tests.brokers import free_ports, secure_settings
+from tests.brokers import secure_settings
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.kafka
 KEY_PASSWORD = "key-password"

@@ -15,7 +15,8 @@ import pytest
 from infra.clickhouse.client import connect, insert_columns
 from infra.core.errors import MissingPrerequisite
 from infra.local.store.role import run
-from tests.stores import free_port, running_store, store_settings
+from tests.ports import free_ports
+from tests.stores import running_store, store_settings
 
 pytestmark = pytest.mark.store
 
@@ -59,7 +60,7 @@ def test_a_second_store_on_the_folder_or_port_is_told(tmp_path: Path) -> None:
     settings = store_settings(tmp_path)
     with running_store(tmp_path, settings=settings, migrate=False):
         with pytest.raises(MissingPrerequisite, match="Another process has the ClickHouse data"):
-            run(store_settings(tmp_path, free_port()), threading.Event(), lambda: None)
+            run(store_settings(tmp_path, free_ports(1)[0]), threading.Event(), lambda: None)
         elsewhere = store_settings(tmp_path / "other", settings.store.port).model_copy(
             update={"clickhouse": settings.clickhouse.model_copy(update={"dsn": "http://127.0.0.1:1"})}
         )

@@ -19,7 +19,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from infra.clickhouse.client import connect, insert_arrow, insert_columns
 from infra.core.errors import MissingPrerequisite
-from tests.stores import RunningStore, free_port, running_store, store_settings
+from tests.ports import free_ports
+from tests.stores import RunningStore, running_store, store_settings
 
 pytestmark = pytest.mark.store
 
@@ -212,7 +213,7 @@ def test_the_registry_is_on_the_same_port(store: RunningStore) -> None:
 
 def test_what_is_missing_is_said(store: RunningStore) -> None:
     with pytest.raises(MissingPrerequisite, match="No store answers"):
-        connect(store.settings.model_copy(update={"store": store.settings.store.model_copy(update={"port": free_port()})}))
+        connect(store.settings.model_copy(update={"store": store.settings.store.model_copy(update={"port": free_ports(1)[0]})}))
     with pytest.raises(MissingPrerequisite, match="token"):
         connect(store.settings.model_copy(update={"data_dir": store.settings.data_dir / "elsewhere"}), writer=True)
 

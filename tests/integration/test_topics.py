@@ -12,7 +12,7 @@ from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.client import connection
 from infra.kafka.topics import TopicAdmin, wanted_topics
-from tests.brokers import free_ports
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.kafka
 

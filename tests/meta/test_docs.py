@@ -39,7 +39,8 @@ from schemas.examples import AT, EXAMPLES
 from schemas.release import Catalog
 from schemas.rows import ROWS, Row, rows_of
 from schemas.topics import TOPICS
-from tests.stores import RunningStore, free_port, running_store
+from tests.ports import free_ports
+from tests.stores import RunningStore, running_store
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]}
@@ -291,7 +292,7 @@ def test_the_programs_for_a_soc_run(kafka: str, tmp_path: Path) -> None:
     publisher.publish("findings", "gone", None)
     publisher.publish("findings.ocsf", "gone", None)
     publisher.flush()
-    server = StoreServer(free_port(), None, "token", Limits(1, 1, 1 << 20), Catalog(prefix=prefix))
+    server = StoreServer(free_ports(1)[0], None, "token", Limits(1, 1, 1 << 20), Catalog(prefix=prefix))
     serving = threading.Thread(target=server.serve_forever, daemon=True)
     serving.start()
     try:

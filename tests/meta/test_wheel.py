@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import free_ports
 from tests.extension.building import build_wheel, empty_environment, install
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "producers", "processors", "consumers", "infra")

@@ -18,7 +18,7 @@ from infra.app.commands import grants, orders
 from infra.app.runfolder import take_lock, write_notes
 from infra.core.errors import BadInput
 from infra.core.settings import Settings
-from tests.brokers import free_ports
+from tests.ports import free_ports
 from tests.shell import Shell, running_shell
 
 READING = (

@@ -12,7 +12,7 @@ from infra.app.commands import machine
 from infra.app.doctor import Check, checks
 from infra.app.runfolder import take_lock, write_notes
 from infra.core.settings import BrokerSettings, ClickHouseSettings, KafkaSettings, Settings, StoreSettings
-from tests.brokers import free_ports
+from tests.ports import free_ports
 
 
 def found(settings: Settings) -> dict[str, Check]:

@@ -10,10 +10,10 @@ from infra.app import runner
 from infra.core.ports import Ready
 from infra.core.settings import Settings, TelemetrySettings
 from infra.core.telemetry import Meter, Telemetry
-from tests.brokers import free_ports
+from tests.ports import free_ports
 
 
-@pytest.mark.parametrize(("turns", "code"), [(True, 0), (False, runner.HUNG)])
+@pytest.mark.parametrize(("turns", "code"), [(True, 0), (False, runner.ANEW)])
 def test_a_role_that_hangs_ends_its_process_and_one_that_turns_does_not(monkeypatch: pytest.MonkeyPatch, turns: bool, code: int) -> None:
     released, name = threading.Event(), f"test-role-{turns}"
 

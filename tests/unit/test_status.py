@@ -18,7 +18,7 @@ from infra.core.errors import MissingPrerequisite
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter, Telemetry, serve
 from infra.local.child import Child
-from tests.brokers import free_ports
+from tests.ports import free_ports
 
 
 def test_it_joins_notes_roles_and_kernel(tmp_path: Path) -> None:
