@@ -7,9 +7,10 @@ from typing import Literal
 
 from schemas.events.assets import AssetChange, AssetState
 from schemas.events.base import Event
-from schemas.events.context import IntelRecord, InventoryRecord
+from schemas.events.context import InventoryRecord
 from schemas.events.findings import Decision, Exposure, Finding, ModelExchange
 from schemas.events.grants import Command, Grant
+from schemas.events.intel import IntelRecord
 from schemas.events.observations import HostObservation, SweepResult
 from schemas.events.operations import AgentStatus, AuditRecord, Rollup, Tick
 from schemas.events.targets import Campaign, Run, TargetRequest, WorkUnit

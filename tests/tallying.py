@@ -11,7 +11,7 @@ from typing import NamedTuple
 from infra.core.errors import Poison
 from infra.core.ports import Context, Emit, Record, StepPlan
 from schemas.codec import Codec
-from schemas.events.context import IntelRecord
+from schemas.events.intel import IntelRecord
 from schemas.events.operations import Rollup, Tick
 
 PLAN = StepPlan("correlator", ("ticks",), "state.correlator", global_tables=("intel",), global_inputs=("intel",))

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from infra.core.ports import State, read_state
 from processors.correlate.rules.versions import affects, product_key
 from schemas.events.base import Event
-from schemas.events.context import IntelRecord, InventoryRecord
+from schemas.events.context import InventoryRecord
+from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
 
 

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from schemas.events.context import IntelRecord, InventoryRecord
+from schemas.events.context import InventoryRecord
+from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
 
 SEEN_LIMIT = 200

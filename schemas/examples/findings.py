@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.events.assets import AssetChange, AssetState, ChangeKind, ServiceState, ServiceStatus, Vote, VoteKind
 from schemas.events.base import Event
-from schemas.events.context import AffectedProduct, Criticality, IntelRecord, InventoryRecord
+from schemas.events.context import Criticality, InventoryRecord
 from schemas.events.findings import (
     Exposure,
     ExposureEvent,
@@ -15,6 +15,7 @@ from schemas.events.findings import (
     Review,
     ReviewStatus,
 )
+from schemas.events.intel import AffectedProduct, IntelRecord, IntelSource, VersionChange, VersionRange, VersionStatus
 from schemas.events.observations import (
     Hop,
 )
@@ -174,7 +175,35 @@ FINDINGS: tuple[tuple[str, Event], ...] = (
             ssvc_exploitation="active",
             ssvc_automatable="yes",
             ssvc_technical_impact="total",
-            affected=(AffectedProduct(vendor="f5", product="nginx", introduced="1.0", fixed="1.22.2"),),
+            cvss_vector="CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H",
+            epss_percentile=0.97,
+            kev_added=AT,
+            kev_due=AT,
+            kev_ransomware=False,
+            affected=(
+                AffectedProduct(
+                    vendor="f5",
+                    product="nginx",
+                    source="cna",
+                    collection="https://packages.debian.org",
+                    package="nginx",
+                    cpes=("cpe:2.3:a:f5:nginx:*:*:*:*:*:*:*:*",),
+                    platforms=("Linux",),
+                    default_status=VersionStatus.UNAFFECTED,
+                    versions=(
+                        VersionRange(version="1.0", less_than="1.22.2", scheme="semver"),
+                        VersionRange(
+                            version="1.23",
+                            after=True,
+                            less_than_or_equal="1.23.*",
+                            changes=(VersionChange(at="1.23.4", status=VersionStatus.UNAFFECTED),),
+                        ),
+                    ),
+                ),
+            ),
+            published=AT,
+            updated=AT,
+            sources=(IntelSource(name="cve", as_of=AT, url="https://example.org/CVE-2026-0001.json"),),
             as_of=AT,
         ),
     ),

@@ -23,7 +23,7 @@ from infra.core.telemetry import TELEMETRY
 from infra.kafka.client import connection, prefixed, producer_config, read_whole, value_of
 from infra.kafka.loop import run_step
 from schemas.codec import Codec
-from schemas.events.context import IntelRecord
+from schemas.events.intel import IntelRecord
 from schemas.events.operations import Tick
 from tests.tallying import BAD_SECOND, PLAN, START, Tally, folded, kept, told
 

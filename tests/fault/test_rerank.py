@@ -25,8 +25,9 @@ from processors.correlate.correlating import Correlator
 from processors.correlate.role import PLAN
 from schemas.events.assets import AssetChange, ChangeKind
 from schemas.events.base import Event
-from schemas.events.context import AffectedProduct, Criticality, IntelRecord, InventoryRecord
+from schemas.events.context import Criticality, InventoryRecord
 from schemas.events.findings import Exposure, ExposureEvent
+from schemas.events.intel import AffectedProduct, IntelRecord, VersionRange
 from schemas.events.observations import ServiceObservation
 from schemas.ids import subnet_key
 from tests.sightings import START
@@ -40,7 +41,7 @@ NGINX = ServiceObservation(port=80, service="http", product="nginx", version="1.
 EXPLOITED = IntelRecord(
     cve="CVE-2099-0001",
     kev=True,
-    affected=(AffectedProduct(vendor="nginx", product="nginx", fixed="1.23.0"),),
+    affected=(AffectedProduct(vendor="nginx", product="nginx", versions=(VersionRange(less_than="1.23.0"),)),),
     as_of=START,
 )
 NETWORKS = [f"198.18.{number}.0/24" for number in range(PARTITIONS)]

@@ -17,8 +17,9 @@ from processors.correlate.correlating import Correlator
 from schemas.codec import Codec
 from schemas.events.assets import AssetChange
 from schemas.events.base import Event
-from schemas.events.context import AffectedProduct, Criticality, IntelRecord, InventoryRecord
+from schemas.events.context import Criticality, InventoryRecord
 from schemas.events.findings import Exposure
+from schemas.events.intel import AffectedProduct, IntelRecord, VersionRange
 from schemas.events.operations import Tick
 from schemas.ids import partition_of, subnet_key
 from tests.golden.recorded_log import recorded_log
@@ -31,7 +32,7 @@ CRITICAL = OWNED.model_copy(update={"criticality": Criticality.CRITICAL})
 EXPLOITED = IntelRecord(
     cve="CVE-2099-0001",
     kev=True,
-    affected=(AffectedProduct(vendor="nginx", product="nginx", fixed="1.23.0"),),
+    affected=(AffectedProduct(vendor="nginx", product="nginx", versions=(VersionRange(less_than="1.23.0"),)),),
     as_of=START,
 )
 INVENTORY_KEY = subnet_key("default", OWNED.network)

@@ -21,7 +21,7 @@ from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.loop import StepLoop
 from schemas.codec import Codec
 from schemas.events.base import Event
-from schemas.events.context import IntelRecord
+from schemas.events.intel import IntelRecord
 from schemas.events.operations import Rollup, Tick
 from tests.simulation.broker import Broker
 from tests.simulation.clients import SimConsumer, SimProducer

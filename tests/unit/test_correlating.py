@@ -13,8 +13,9 @@ from processors.correlate.contract import Judgement, Rule, ServiceFacts
 from processors.correlate.correlating import Correlator
 from schemas.events.assets import AssetChange, ChangeKind
 from schemas.events.base import Event
-from schemas.events.context import AffectedProduct, Criticality, IntelRecord, InventoryRecord
+from schemas.events.context import Criticality, InventoryRecord
 from schemas.events.findings import Exposure
+from schemas.events.intel import AffectedProduct, IntelRecord, VersionRange
 from schemas.events.observations import Certificate, HttpFacts, ServiceObservation, TlsFacts
 from schemas.events.operations import Tick
 from schemas.ids import finding_id
@@ -195,7 +196,7 @@ def test_a_record_of_intel_judges_the_services_that_it_concerns() -> None:
         port=8080, service="http", product="Apache httpd", version="2.4.49", cpes=("cpe:/a:apache:http_server:2.4.49",)
     )
     assert bench.change(ChangeKind.SERVICE_OPENED, apache) == []
-    affected = (AffectedProduct(vendor="apache", product="http_server", introduced="2.4.49", fixed="2.4.51"),)
+    affected = (AffectedProduct(vendor="apache", product="http_server", versions=(VersionRange(version="2.4.49", less_than="2.4.51"),)),)
     record = IntelRecord(cve="CVE-2021-41773", kev=True, affected=affected, as_of=START)
     (opened,) = bench.feed("intel", record, record.cve)
     assert (opened.rule, opened.cves, opened.base_risk) == ("known-exploited", ("CVE-2021-41773",), 88)

@@ -13,7 +13,8 @@ from processors.correlate.catalogue import BUILT_IN, as_markdown
 from processors.correlate.contract import ServiceFacts
 from processors.correlate.judging import judge
 from processors.correlate.rules.versions import older, version_of
-from schemas.events.context import AffectedProduct, Criticality, IntelRecord, InventoryRecord
+from schemas.events.context import Criticality, InventoryRecord
+from schemas.events.intel import AffectedProduct, IntelRecord, VersionRange
 from schemas.events.observations import Certificate, HttpFacts, ServiceObservation, TlsFacts
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -127,7 +128,7 @@ def test_flapping_and_new() -> None:
 def test_known_exploited(cpe: str, banner: str, expected: float | None) -> None:
     from processors.correlate.rules.versions import affects
 
-    affected = (AffectedProduct(vendor="Apache", product="HTTP Server", introduced="2.4.49", fixed="2.4.51"),)
+    affected = (AffectedProduct(vendor="Apache", product="HTTP Server", versions=(VersionRange(version="2.4.49", less_than="2.4.51"),)),)
     record = IntelRecord(cve="CVE-2021-41773", kev=True, affected=affected, as_of=NOW)
     service = ServiceObservation(port=443, cpes=(cpe,), banner=banner)
     matching = (record,) if affects(record, service) else ()

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from processors.correlate.contract import Judgement, Rule, ServiceFacts
-from schemas.events.context import IntelRecord
+from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
 
 VERSION = re.compile(r"v?(\d+(?:\.\d+)*)([a-z]?)(?:p(\d+))?(?:[\s+~-].*)?", re.IGNORECASE)
@@ -79,10 +79,11 @@ def affects(record: IntelRecord, service: ServiceObservation) -> bool:
     products = products_of(service)
     for one in record.affected:
         version = products.get(product_key(one.vendor, one.product), "")
-        if not version or not one.fixed or not older(version, one.fixed):
-            continue
-        if not one.introduced or older(version, one.introduced) is False:
-            return True
+        for span in one.versions:
+            if not version or not span.less_than or not older(version, span.less_than):
+                continue
+            if not span.version or older(version, span.version) is False:
+                return True
     return False
 
 
