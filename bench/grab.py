@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import ssl
 import statistics
 import subprocess
@@ -16,7 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
 from rich.console import Console
@@ -24,14 +27,22 @@ from rich.table import Table
 
 from bench.measuring import cpu_seconds
 from bench.report import Bar, tell
+from infra.core.clock import uptime
 from infra.core.logs import configure_logs
-from infra.core.settings import ScannerSettings, TelemetrySettings
+from infra.core.settings import ScannerSettings, Settings, TelemetrySettings
 from processors.scan.look import Look
 from processors.scan.meter import Meter
 from processors.scan.probe import Probe, load_probes
+from processors.scan.scope.admission import ScannerGate, UnitGate
+from processors.scan.scope.orders import Orders
+from schemas.events.base import PortRange
+from schemas.events.grants import Grant, Intensity
 from schemas.events.targets import WorkUnit
-from tests.scanning import NotingGate, make_certificate, make_unit, wait_until
+from schemas.scope import GrantBook, KnownGrant
+from tests.scanning import make_certificate, make_unit, wait_until
 
+NETWORK = "127.78.0.0/16"
+MOST = 100_000_000  # packets a second: no budget binds
 KINDS = {"ssh": 2222, "http": 8080, "https": 8443}
 PROBES = {"ssh": ("banner",), "http": ("banner", "tls", "http"), "https": ("banner", "tls", "http")}
 AT_ONCE = {"ssh": 512, "http": 512, "https": 64}
@@ -84,9 +95,11 @@ def measure(kind: str, hosts: int) -> tuple[float, float, float, float]:
     table = load_probes()
     with serving(kind) as server:
         probes: list[Probe] = [table[name] for name in PROBES[kind]]
-        unit: WorkUnit = make_unit(addresses, str(KINDS[kind]))
-        settings = ScannerSettings(hosts_at_once=AT_ONCE[kind], parallel_units=4)
-        look = Look(unit, "bench", settings, 1, lambda: datetime.now(UTC), Meter(NotingGate(), unit))
+        unit = make_unit(addresses, str(KINDS[kind])).model_copy(
+            update={"packets_per_second": MOST, "per_host_per_second": MOST, "expires_at": datetime.now(UTC) + timedelta(hours=1)}
+        )
+        settings = ScannerSettings(hosts_at_once=AT_ONCE[kind], parallel_units=4, packets_per_second=MOST, per_host_per_second=MOST)
+        look = Look(unit, "bench", settings, 1, lambda: datetime.now(UTC), Meter(open_gate(unit, settings), unit))
         began, worked, served = time.perf_counter(), time.process_time(), cpu_seconds(server)
         asyncio.run(look.at_all(dict.fromkeys(addresses, (KINDS[kind],)), probes))
         took, work, serves = time.perf_counter() - began, time.process_time() - worked, cpu_seconds(server) - served
@@ -94,6 +107,36 @@ def measure(kind: str, hosts: int) -> tuple[float, float, float, float]:
     if seen != [kind] * hosts:
         raise SystemExit(f"{hosts - seen.count(kind)} of {hosts} {kind} services were not recognised: the measurement failed")
     return hosts / took, hosts / work, 1000 * work / hosts, 1000 * serves / hosts
+
+
+def open_gate(unit: WorkUnit, settings: ScannerSettings) -> UnitGate:
+    """The scanner's own gate, with a grant for these addresses whose budgets do not bind."""
+    now = datetime.now(UTC)
+    grant = Grant(
+        grant_id=unit.grant_id,
+        revision=1,
+        zones=(unit.zone,),
+        networks=(NETWORK,),
+        tcp_ports=(PortRange(first=1, last=65535),),
+        intensity=Intensity(packets_per_second=MOST, per_host_per_second=MOST),
+        valid_from=now - timedelta(hours=1),
+        expires_at=now + timedelta(hours=1),
+        issued_by="bench",
+        signer="bench",
+    )
+    rules = Rules(GrantBook((), known={grant.grant_id: KnownGrant(grant, (ip_network(NETWORK),), ())}))
+    scanner = ScannerGate(Settings(scanner=settings), rules, uptime, lambda: datetime.now(UTC))
+    scanner.owned, scanner.contact_at = scanner.settings.kafka.partitions, math.inf
+    return UnitGate(scanner, unit)
+
+
+@dataclass(slots=True)
+class Rules:
+    """What counts, known just now at any moment."""
+
+    book: GrantBook
+    orders: Orders = field(default_factory=Orders)
+    fresh_at: float = math.inf
 
 
 @contextlib.contextmanager

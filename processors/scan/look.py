@@ -14,7 +14,7 @@ from infra.core.settings import ScannerSettings
 from processors.scan.deception import looks_deceptive, looks_mute
 from processors.scan.meter import Meter
 from processors.scan.open_files import raised_open_files, socket_bound
-from processors.scan.probe import Host, HostProbe, Probe, Service, ServiceProbe
+from processors.scan.probe import Host, HostProbe, Left, Probe, Service, ServiceProbe
 from processors.scan.probing.evidence import Evidence, merge, observation
 from processors.scan.probing.fitting import MOST_NAMES, fitted
 from processors.scan.probing.paths import better
@@ -25,6 +25,7 @@ from schemas.events.observations import Hop, HostObservation
 from schemas.events.targets import WorkUnit
 from schemas.ids import content_id
 
+SOCKETS = 2  # of one port at once: a conversation that was left open, and another
 PROBE_SECONDS = 120.0  # the waits for the budget included
 
 TALKATIVE = {"banner", "http", "tls"}  # without these, that a port says nothing says nothing
@@ -49,7 +50,7 @@ class Look:
     async def at_all(self, answered: Mapping[str, Sequence[int]], probes: Sequence[Probe]) -> None:
         """Look at these ports of these hosts. Raises Halted."""
         sockets = socket_bound(raised_open_files(), self.settings.parallel_units)
-        hosts = min(self.settings.hosts_at_once, max(1, sockets // self.settings.ports_at_once), len(answered))
+        hosts = min(self.settings.hosts_at_once, max(1, sockets // (SOCKETS * self.settings.ports_at_once)), len(answered))
         await share_out(answered.items(), lambda item: self.at_host(item[0], item[1], probes), hosts)
 
     async def at_host(self, address: str, ports: Sequence[int], probes: Sequence[Probe]) -> None:
@@ -67,12 +68,15 @@ class Look:
             nonlocal deception
             if deception:
                 return
-            evidence = Evidence()
-            for probe in probes:
-                if isinstance(probe, ServiceProbe):
-                    service = Service(address, port, names[0] if names else "", evidence, self.meter, probe.traits.cost)
-                    found = await self.ask(probe, address, port, probe.look(service))
-                    evidence = merge(evidence, found, probe.traits.name) if found else evidence
+            evidence, left = Evidence(), Left()
+            try:
+                for probe in probes:
+                    if isinstance(probe, ServiceProbe):
+                        service = Service(address, port, names[0] if names else "", evidence, self.meter, probe.traits.cost, left)
+                        found = await self.ask(probe, address, port, probe.look(service))
+                        evidence = merge(evidence, found, probe.traits.name) if found else evidence
+            finally:
+                await left.end()
             known[port] = evidence
             deception = deception or looks_deceptive({seen: one.banner for seen, one in known.items()})
             if asked_enough:

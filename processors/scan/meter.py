@@ -23,11 +23,10 @@ class Meter:
         self.by_host: Counter[str] = Counter()
 
     async def admit(self, address: str, ask: Ask, packets: int = 1) -> None:
-        """Wait for the budget, then check. Raises OutOfScope or Halted. Several are paid for one by one, before the first leaves."""
-        for _ in range(packets):
-            await self._gate.admit(self._unit, address, ask, 1)
-            self.sent += 1
-            self.by_host[address] += 1
+        """Wait for the budget, then check. Raises OutOfScope or Halted. Several are all paid for before the first leaves."""
+        await self._gate.admit(self._unit, address, ask, packets)
+        self.sent += packets
+        self.by_host[address] += packets
         self._last = (address, ask)
 
     async def admit_some(self, most: int) -> int:

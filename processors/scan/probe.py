@@ -31,8 +31,8 @@ import shutil
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import entry_points
@@ -44,6 +44,7 @@ from processors.scan.meter import Meter
 from processors.scan.probing.evidence import Evidence as Evidence  # part of the contract: others import it from here
 from processors.scan.probing.tools import places_of, program_path, run_tool
 from processors.scan.probing.wire import Wire, dial
+from processors.scan.scope.gate import OutOfScope
 from schemas.events.observations import Hop
 from schemas.scope import Ask
 
@@ -82,6 +83,34 @@ class Traits:
     by_default: bool = True
 
 
+class Left:
+    """A conversation in TLS with one port that a probe left open for the next one: a handshake is most of what a look at HTTPS costs."""
+
+    def __init__(self) -> None:
+        self._wire: Wire | None = None
+        self._ends = AsyncExitStack()
+
+    def __bool__(self) -> bool:
+        """Whether there is one."""
+        return self._wire is not None
+
+    def put(self, wire: Wire, stack: AsyncExitStack) -> None:
+        """Keep a conversation, and what is to be done at its end."""
+        self._wire, self._ends = wire, stack.pop_all()
+
+    def take(self, stack: AsyncExitStack) -> Wire | None:
+        """The conversation, which ends with `stack` from now on; None if there is none."""
+        wire, self._wire = self._wire, None
+        stack.push_async_exit(self._ends.pop_all())
+        return wire
+
+    async def end(self) -> None:
+        """End what nobody took. Raises Halted."""
+        self._wire = None
+        with suppress(OutOfScope):  # as any probe's, whose grant was revoked meanwhile
+            await self._ends.aclose()
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A port that answered, as a service probe sees it. `name` is the pinned name for SNI and Host, '' without one."""
@@ -92,16 +121,29 @@ class Service:
     known: Evidence
     meter: Meter
     cost: int
+    left: Left = field(default_factory=Left)
 
     @property
     def mute(self) -> bool:
         """Whether it has said nothing that earlier probes understood, neither in clear text nor in TLS."""
         return not (self.known.service or self.known.banner or self.known.tls)
 
-    def open(self, tls: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[Wire]:
-        """A conversation with the port, paid for at the gate. Entering it raises OSError, OutOfScope or Halted."""
-        admit = partial(self.meter.admit, self.address, Ask("tcp", self.port))
-        return dial(self.address, self.port, admit, self.cost, tls, self.name)
+    @asynccontextmanager
+    async def open(self, tls: ssl.SSLContext | None = None, *, leave: bool = False) -> AsyncIterator[Wire]:
+        """A conversation with the port, paid for at the gate: for TLS the one that an earlier probe left, if it did.
+
+        `leave` leaves it open for a later probe. Entering it raises OSError, OutOfScope or Halted.
+        """
+        async with AsyncExitStack() as stack:
+            wire = self.left.take(stack) if tls else None
+            if wire:
+                await wire.go_on(self.cost)
+            else:
+                admit = partial(self.meter.admit, self.address, Ask("tcp", self.port))
+                wire = await stack.enter_async_context(dial(self.address, self.port, admit, self.cost, tls, self.name))
+            yield wire
+            if leave:
+                self.left.put(wire, stack)
 
 
 @dataclass(frozen=True, slots=True)

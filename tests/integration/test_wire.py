@@ -17,7 +17,8 @@ import pytest
 from infra.core.errors import DriftlineError
 from infra.core.settings import ScannerSettings
 from processors.scan.probes.tls import context
-from processors.scan.probing.wire import DRIPS, counted, dial
+from processors.scan.probing.account import DRIPS, counted
+from processors.scan.probing.wire import dial
 from tests.scanning import make_certificate, make_unit, scan
 
 COST = 8

@@ -257,3 +257,32 @@ def test_a_zone_that_was_granted_the_same_host_after_the_plan_shares_its_budgets
     elsewhere = make_grant(grant_id="other", zones=("dmz",), networks=("198.18.2.0/24",))
     apart, _, _ = gates(unit, make_grant(intensity=Intensity(packets_per_second=100, per_host_per_second=30)), elsewhere)
     assert [gate.per_host(unit) for gate in (alone, shared, apart)] == [30, 15, 30]
+
+
+def test_several_packets_pass_at_once_where_their_tokens_are_there_and_one_by_one_where_not() -> None:
+    async def timed(per_host: int, packets: int) -> tuple[float, int]:
+        rich = make_grant(intensity=Intensity(packets_per_second=100_000, per_host_per_second=100_000))
+        unit = make_unit(1, rate=100_000, per_host_per_second=per_host)
+        gate, shared, _ = gates(unit, rich, packets_per_second=100_000, per_host_per_second=100_000)
+        began = uptime()
+        await gate.admit(unit, "198.18.1.1", Ask("tcp", 1), packets)
+        assert (gate.packets, shared.packets) == (packets, packets)
+        return uptime() - began, packets
+
+    fast, _ = asyncio.run(timed(10_000, 20))
+    slow, _ = asyncio.run(timed(50, 20))
+    assert fast < 0.05
+    assert slow >= 17.5 / 50, "all but the burst had to come in first"
+
+
+def test_what_is_refused_while_it_is_paid_for_is_not_admitted() -> None:
+    unit = make_unit(1)
+    gate, _, rules = gates(unit)
+
+    async def revoked_meanwhile() -> None:
+        asyncio.get_running_loop().call_later(0.1, lambda: rules.book.learn(make_grant(2, revoked=True)))
+        await gate.admit(unit, "198.18.1.1", Ask("tcp", 1), 1000)
+
+    with pytest.raises(Halted, match="revoked"):
+        asyncio.run(revoked_meanwhile())
+    assert 0 < gate.packets < 1000

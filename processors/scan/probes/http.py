@@ -47,13 +47,16 @@ class Http(ServiceProbe):
         host = service.name or (f"[{service.address}]" if ":" in service.address else service.address)
         if service.port != (443 if secure else 80):
             host = f"{host}:{service.port}"
-        async with service.open(context() if secure else None) as wire:
-            await wire.send(
-                f"GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: driftline\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode(
-                    "ascii", "replace"
-                )
-            )
-            data = await wire.read_all(limit=MOST_BYTES, seconds=SECONDS)
+        request = f"GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: driftline\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode(
+            "ascii", "replace"
+        )
+        data = b""
+        for _ in range(2 if service.left else 1):  # one that was left open may have ended meanwhile
+            async with service.open(context() if secure else None) as wire:
+                await wire.send(request)
+                data = await wire.read_all(limit=MOST_BYTES, seconds=SECONDS)
+            if data:
+                break
         return read_answer(data, secure=secure)
 
 

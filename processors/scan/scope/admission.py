@@ -23,7 +23,7 @@ from processors.scan.scope.pacing import Bucket, bucket, filled, share, spend, w
 from processors.scan.witness.witness import Trace
 from schemas.events.targets import WorkUnit
 from schemas.ids import subnet_key
-from schemas.scope import Ask, GrantBook, standing
+from schemas.scope import Ask, GrantBook, parsed_address, standing
 
 STOPPING, LOST, CUT_OFF, FROZEN, EXPIRED, OVER_TIME = "stopping", "partition_lost", "cut_off", "frozen", "expired", "over_time"
 UNFINISHED = frozenset({STOPPING, LOST, CUT_OFF})
@@ -161,14 +161,33 @@ class UnitGate:
             raise OutOfScope(problem)
 
     async def admit(self, unit: WorkUnit, address: str, ask: Ask, packets: int = 1) -> None:
-        """Wait until the budgets of scanner, unit and host allow `packets` more, then check. Raises OutOfScope or Halted."""
+        """Wait until the budgets of scanner, unit and host allow `packets` more, then check. Raises OutOfScope or Halted.
+
+        Several are paid for one by one, so that a slow host leaves the others their tokens; at once where all are there and nobody waits.
+        """
         self.check(unit, address, ask)
         host = self._hosts.setdefault(address, Level(bucket(self._per_host, self._scanner.uptime())))
-        async with host.lock:
-            await self._tokens(host, packets, jitter=0.1)
-            async with self._own.lock:
-                await self._tokens(self._own, packets)
-                await self._shared_tokens(unit, address, ask, packets, host)
+        if self._spent_at_once((host, self._own, self._scanner.grant_level(unit.grant_id), self._scanner.whole), packets):
+            self._admitted(address, ask, packets)
+            return
+        for _ in range(packets):
+            async with host.lock:
+                await self._tokens(host, 1, jitter=0.1)
+                async with self._own.lock:
+                    await self._tokens(self._own, 1)
+                    await self._shared_tokens(unit, address, ask, host)
+            self._admitted(address, ask, 1)
+
+    def _spent_at_once(self, levels: tuple[Level, ...], packets: int) -> bool:
+        """Take the tokens of all levels, if they are there and nobody waits for them."""
+        now = self._scanner.uptime()
+        if any(level.lock.locked() or filled(level.bucket, now).tokens < packets for level in levels):
+            return False
+        for level in levels:
+            level.bucket = spend(level.bucket, now, packets)
+        return True
+
+    def _admitted(self, address: str, ask: Ask, packets: int) -> None:
         self.packets += packets
         self._scanner.packets += packets
         if self.trace is not None:
@@ -251,19 +270,19 @@ class UnitGate:
         """Packets a second that a host of this unit may get."""
         return min(float(unit.per_host_per_second), self._per_host)
 
-    async def _shared_tokens(self, unit: WorkUnit, address: str, ask: Ask, packets: int, host: Level) -> None:
-        """Wait for the budgets that others use too, check, and take the tokens of all levels. One packet of a unit is here at a time."""
+    async def _shared_tokens(self, unit: WorkUnit, address: str, ask: Ask, host: Level) -> None:
+        """Wait for the budgets that others use too, check, and take a token of each level. One packet of a unit is here at a time."""
         whole, grant = self._scanner.whole, self._scanner.grant_level(unit.grant_id)
         self._waits_since = began = self._scanner.uptime()
         try:
             async with grant.lock:
-                await self._tokens(grant, packets)
+                await self._tokens(grant, 1)
                 async with whole.lock:
-                    await self._tokens(whole, packets)
+                    await self._tokens(whole, 1)
                     self.check(unit, address, ask)
                     now = self._scanner.uptime()
                     for level in (host, self._own, grant, whole):
-                        level.bucket = spend(level.bucket, now, packets)
+                        level.bucket = spend(level.bucket, now, 1)
         finally:
             self._deadline += self._scanner.uptime() - began
             self._waits_since = None
@@ -280,6 +299,6 @@ class UnitGate:
             pause = wait(level.bucket, self._scanner.uptime(), packets)
 
     def _problem(self, unit: WorkUnit, address: str, ask: Ask) -> str | None:
-        if unit.unit_id != self.unit.unit_id or ipaddress.ip_address(address) not in self._addresses:
+        if unit.unit_id != self.unit.unit_id or parsed_address(address) not in self._addresses:
             return f"{address} is no address of this unit"
         return self._scanner.rules.book.refusal(unit.zone, self.unit.grant_id, address, ask, self._scanner.now())

@@ -8,14 +8,13 @@ Zones that may look at the same host share what a unit and a host may get: the p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 BURST_SECONDS = 0.05  # the tokens of so long pile up (at least one): what a late wake-up of a timer may catch up
 MARGIN = 0.985  # of a limit is what is filled in, so that with a burst and late timers no second holds more than 1.05 of the limit
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """Tokens at a moment. `rate` is what comes in a second, a little below the limit; `burst` is the most that may leave at once.
 
     `tokens` below 0 is a debt that time pays back.
@@ -38,7 +37,7 @@ def bucket(limit: float, now: float) -> Bucket:
 def filled(one: Bucket, now: float) -> Bucket:
     """The bucket with the tokens that came since. A clock that stood still or went back adds none."""
     passed = max(0.0, now - one.at)
-    return replace(one, tokens=min(one.burst, one.tokens + passed * one.rate), at=max(now, one.at))
+    return Bucket(one.rate, one.burst, min(one.burst, one.tokens + passed * one.rate), max(now, one.at))
 
 
 def wait(one: Bucket, now: float, packets: int) -> float:
@@ -49,8 +48,8 @@ def wait(one: Bucket, now: float, packets: int) -> float:
 
 def spend(one: Bucket, now: float, packets: int) -> Bucket:
     """The bucket after `packets` left."""
-    now_filled = filled(one, now)
-    return replace(now_filled, tokens=now_filled.tokens - packets)
+    rate, burst, tokens, at = filled(one, now)
+    return Bucket(rate, burst, tokens - packets, at)
 
 
 def with_limit(one: Bucket, limit: float, now: float) -> Bucket:
@@ -58,7 +57,7 @@ def with_limit(one: Bucket, limit: float, now: float) -> Bucket:
     fresh = bucket(limit, now)
     if fresh.rate == one.rate:
         return one
-    return replace(fresh, tokens=min(fresh.burst, filled(one, now).tokens))
+    return fresh._replace(tokens=min(fresh.burst, filled(one, now).tokens))
 
 
 def share(total: float, owned: int, partitions: int) -> float:
