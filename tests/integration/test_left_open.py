@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -20,24 +20,29 @@ PAGE = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nContent-Length: 28\r\nConnec
 
 @dataclass
 class Pages:
-    """A server of pages in TLS: how many shook hands, and whether it hangs up on the first of them at once."""
+    """A server of pages in TLS: how many shook hands, how many asked, and whether it hangs up on the first of them at once."""
 
-    port: int
     impatient: bool
+    port: int = 0
     shaken: int = 0
     asked: int = 0
 
-    def talk(self, peer: socket.socket, context: ssl.SSLContext) -> None:
-        with contextlib.suppress(OSError), peer:
-            peer.settimeout(10)
-            with context.wrap_socket(peer, server_side=True, do_handshake_on_connect=False) as secure:
-                secure.do_handshake()
-                self.shaken += 1
-                if self.impatient and self.shaken == 1:
-                    return
-                if secure.recv(4096).startswith(b"GET / "):
-                    self.asked += 1
-                    secure.sendall(PAGE)
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Called once hands are shaken."""
+        self.shaken += 1
+        with contextlib.suppress(OSError):
+            if not (self.impatient and self.shaken == 1) and (await reader.read(4096)).startswith(b"GET / "):
+                self.asked += 1
+                writer.write(PAGE)
+                await writer.drain()
+        writer.close()
+
+    async def serve(self, context: ssl.SSLContext, ready: threading.Event, stop: asyncio.Event) -> None:
+        server = await asyncio.start_server(self.talk, "127.0.0.1", 0, ssl=context)
+        self.port = server.sockets[0].getsockname()[1]
+        async with server:
+            ready.set()
+            await stop.wait()
 
 
 @contextlib.contextmanager
@@ -45,18 +50,16 @@ def pages(folder: Path, impatient: bool) -> Iterator[Pages]:
     certificate, key, _ = make_certificate(folder, "pages.example")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        found = Pages(listener.getsockname()[1], impatient)
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    peer, _ = listener.accept()
-                    threading.Thread(target=found.talk, args=(peer, context), daemon=True).start()
-
-        threading.Thread(target=serve, daemon=True).start()
+    found, ready, stop, loop = Pages(impatient), threading.Event(), asyncio.Event(), asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(found.serve(context, ready, stop)))
+    thread.start()
+    try:
+        assert ready.wait(10)
         yield found
-        listener.shutdown(socket.SHUT_RDWR)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()
 
 
 @pytest.mark.parametrize("impatient", [False, True], ids=["patient", "hangs up after the handshake"])
