@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import TypeVar
 
@@ -54,11 +54,7 @@ def shape_of(piece: Piece, limits: Limits) -> Shape:
 
 def too_much(plan: Plan, limits: Limits) -> str | None:
     """Why a plan is more than one request may ask for, or None."""
-    count = 0
-    for piece in plan.pieces:
-        shape = shape_of(piece, limits)
-        groups = -(-len(piece.ports) // shape.ports)
-        count += sum(groups * -(-sum(part.size for part in parts) // shape.addresses) for _, parts in piece.where.by_subnet())
+    count = unit_count(plan, limits)
     if count > MOST_UNITS:
         parts = -(-count // MOST_UNITS)
         return (
@@ -68,10 +64,24 @@ def too_much(plan: Plan, limits: Limits) -> str | None:
     return None
 
 
+def unit_count(plan: Plan, limits: Limits) -> int:
+    """How many units a plan is."""
+    count = 0
+    for piece in plan.pieces:
+        shape = shape_of(piece, limits)
+        groups = -(-len(piece.ports) // shape.ports)
+        count += sum(groups * -(-sum(part.size for part in parts) // shape.addresses) for _, parts in piece.where.by_subnet())
+    return count
+
+
 def units(request: TargetRequest, plan: Plan, planned_at: datetime, limits: Limits) -> Iterator[WorkUnit]:
-    """The units of a plan, one by one, in an order and with ids that depend on nothing but request, plan and settings."""
+    """The units of a plan, one by one, in an order and with ids that depend on nothing but request, plan and settings.
+
+    They are valid for as long as all of them take one after the other, each its longest time, and the settings' time on top.
+    """
     run_id = run_id_of(request)
     start = max(planned_at, request.not_before) if request.not_before else planned_at
+    expires_at = start + limits.valid + timedelta(seconds=2 * limits.unit_seconds) * unit_count(plan, limits)
     for piece in plan.pieces:
         grant, shape = piece.entry.grant, shape_of(piece, limits)
         build = functools.partial(
@@ -87,7 +97,7 @@ def units(request: TargetRequest, plan: Plan, planned_at: datetime, limits: Limi
             cause=request.cause,
             planned_at=planned_at,
             not_before=request.not_before,
-            expires_at=start + limits.valid,
+            expires_at=expires_at,
         )
         groups = [port_sets(piece.transport, ranges(ports)) for ports in evenly(sorted(piece.ports), shape.ports)]
         for subnet, addresses in subnets(piece):

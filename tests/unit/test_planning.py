@@ -40,7 +40,7 @@ def test_a_subnet_becomes_one_unit_with_the_default_ports() -> None:
     assert found.refused == ()
     assert (unit.subnet, len(unit.addresses), unit.addresses[0], unit.addresses[-1]) == ("198.18.0.0/24", 256, "198.18.0.0", "198.18.0.255")
     assert (show_ports(unit.tcp_ports), unit.grant_id, unit.grant_revision) == ("22,80,443", "lab", 1)
-    assert (unit.planned_at, unit.expires_at, unit.not_before) == (NOW, NOW + timedelta(hours=1), None)
+    assert (unit.planned_at, unit.expires_at, unit.not_before) == (NOW, NOW + timedelta(hours=1, minutes=2), None)
     assert (found.addresses, found.ports, found.excluded) == (256, 3, 0)
 
 
@@ -199,7 +199,14 @@ def test_the_budget_is_capped_by_the_scanner() -> None:
 def test_a_confirmation_waits_until_its_time() -> None:
     later = NOW + timedelta(seconds=15)
     _, work = made(request("198.18.0.7", ports="22", cause="confirmation", not_before=later), grant())
-    assert [(one.not_before, one.expires_at, one.cause) for one in work] == [(later, later + timedelta(hours=1), "confirmation")]
+    assert [(one.not_before, one.expires_at, one.cause) for one in work] == [(later, later + timedelta(hours=1, minutes=2), "confirmation")]
+
+
+def test_no_unit_of_a_long_run_expires_before_its_turn() -> None:
+    _, work = made(request("198.18.0.0/22", ports="1-1000"), grant())
+    in_turn = timedelta(seconds=2 * LIMITS.unit_seconds) * len(work)
+    assert in_turn > LIMITS.valid, "the run is longer than the time that a unit may wait"
+    assert {one.expires_at for one in work} == {NOW + LIMITS.valid + in_turn}
 
 
 def test_the_same_request_gives_the_same_units() -> None:
