@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bench.measuring import Ran
 from bench.report import Bar, Part
-from bench.sweep_own import UNBOUNDED, Home, command, read
+from bench.sweep_own import Home, command, read
 from bench.sweep_peers import NAIVE_SAMPLE, Errand, Place, duplicates, peers
 from bench.sweep_rig import Rig, sending
 from bench.sweep_works import Work, works
@@ -71,7 +71,7 @@ def race(home: Home, chosen: argparse.Namespace, console: Console) -> Part:
 
 def _runners(home: Home, grant: Path, work: Work, errand: Errand, console: Console) -> list[Runner]:
     # Where any setting of the scanner is set, all count as set to `sweep`, its limit to a host too: then the grant's must be said again.
-    once = home.environment(attempts=1, connect_timeout=1.0, per_host_per_second=UNBOUNDED)
+    once = home.environment(attempts=1, connect_timeout=1.0)
     found = [
         Runner(OURS, command(errand, grant), lambda text: read(text).places, once),
         Runner(f"{OURS}, as it is set", command(errand, grant), lambda text: read(text).places, home.environment()),

@@ -180,7 +180,7 @@ class PlannerSettings(Section):
 
     max_addresses: int = Field(1 << 20, ge=1, description="most addresses that one target may name")
     unit_seconds: int = Field(60, ge=1, le=60, description="longest time that a unit may take at its budget")
-    unit_minutes_valid: int = Field(60, ge=1, description="how long a unit may wait, beyond the time that its whole run takes, before it is not probed any more")
+    unit_minutes_valid: int = Field(60, ge=1, description="how long a unit may wait beyond its run's own time; then it is not probed")
     default_ports: str = Field(
         "21-23,25,53,80,110,111,135,139,143,389,443,445,465,502,587,631,636,873,993,995,1433,1521,1883,2049,2181,2375,2379,"
         "3000,3306,3389,4369,5000,5432,5601,5672,5900,5984,6379,6443,7001,8000,8008,8080,8081,8086,8088,8443,8500,8888,9000,"
@@ -280,9 +280,7 @@ class TelemetrySettings(Section):
 class Settings(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="DRIFTLINE_", env_nested_delimiter="__", extra="ignore", frozen=True, nested_model_default_partial_update=True
-    )
+    model_config = SettingsConfigDict(env_prefix="DRIFTLINE_", env_nested_delimiter="__", extra="ignore", frozen=True)
 
     data_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("driftline")),

@@ -152,6 +152,8 @@ def test_the_settings_limit_a_host_where_somebody_set_them(chosen: dict[str, obj
 
 def test_what_the_environment_says_counts_as_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert host_limit(Settings(data_dir=tmp_path).scanner) is None
+    monkeypatch.setenv("DRIFTLINE_SCANNER__BACKEND", "sendmmsg")
+    assert host_limit(Settings(data_dir=tmp_path).scanner) is None, "another setting of the scanner says nothing of hosts"
     monkeypatch.setenv("DRIFTLINE_SCANNER__PER_HOST_PER_SECOND", "3")
     assert host_limit(Settings(data_dir=tmp_path).scanner) == 3
 

@@ -134,10 +134,7 @@ def news(memory: Remembered, book: GrantBook, grant: Grant, wanted: list[Span]) 
 
 
 def host_limit(settings: ScannerSettings) -> int | None:
-    """Most packets a second to one host by the settings, below what the grant allows: only if somebody set any of the scanner's.
-
-    Settings that come together count as set together (pydantic-settings fills a section up from its defaults).
-    """
+    """Most packets a second to one host by the settings, below what the grant allows: only if somebody set it."""
     chosen = "per_host_per_second" in settings.model_fields_set or settings.profile == "fragile"
     return settings.host_limit if chosen else None
 
