@@ -276,21 +276,31 @@ def read_whole(
             raise KafkaException(metadata.error)
         if metadata.error is not None:
             raise MissingPrerequisite(f"The topic {name} does not exist.", "Run 'driftline topics apply'.")
-        waiting = set(metadata.partitions)
+        ends = {number: end_of(consumer, TopicPartition(name, number), timeout) for number in metadata.partitions}
+        waiting = set(ends)
         consumer.assign([TopicPartition(name, partition, 0) for partition in waiting])
         while waiting:
             message = consumer.poll(timeout)
             if message is None:
                 raise MissingPrerequisite(f"Kafka at {settings.bootstrap} stopped answering.", "Check 'driftline status'.")
-            error = message.error()
+            error, number = message.error(), message.partition() or 0
             if error is None:
                 each(message)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
-                waiting.discard(message.partition() or 0)
+            elif error.code() == KafkaError._PARTITION_EOF and (message.offset() or 0) >= ends[number]:  # noqa: SLF001  the library's own name
+                waiting.discard(number)
     except KafkaException as error:
         raise unreachable(settings, error) from None
     finally:
         consumer.close()
+
+
+def end_of(consumer: Consumer, place: TopicPartition, timeout: float) -> int:
+    """The first offset that this reader will not see: the end, or where the first open transaction begins. Raises KafkaException.
+
+    A new leader's answers to a reader may end before what was committed, until its followers have spoken. This question waits for
+    them (KIP-207); so what is fetched has been read to its end only where it is as far as this.
+    """
+    return patiently(lambda: consumer.get_watermark_offsets(place, timeout)[1])
 
 
 def read_table(settings: Settings, topic: str, codec: Codec | None = None) -> dict[str, Event]:

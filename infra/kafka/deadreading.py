@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from infra.core.errors import BadInput, MissingPrerequisite
 from infra.core.settings import Settings
-from infra.kafka.client import consumer_config, key_of, prefixed, transactional_producer, unreachable, value_of
+from infra.kafka.client import consumer_config, end_of, key_of, prefixed, transactional_producer, unreachable, value_of
 from infra.kafka.registry import codec_for
 from infra.kafka.timestamps import recorded_at
 from schemas.codec import UndecodableError
@@ -140,17 +140,18 @@ def _send_back(
 
 def _to_the_end(settings: Settings, consumer: Consumer, partitions: list[TopicPartition]) -> Iterator[Message]:
     """The records of these partitions as they stand now. The end is what the broker says it is: behind the last record may be markers."""
-    waiting = {(one.topic, one.partition) for one in partitions}
+    ends = {(one.topic, one.partition): end_of(consumer, one, ASK_SECONDS) for one in partitions}
+    waiting = set(ends)
     consumer.assign(partitions)
     while waiting:
         message = consumer.poll(ASK_SECONDS)
         if message is None:
             raise MissingPrerequisite(f"Kafka at {settings.bootstrap} stopped answering.", "Check 'driftline status'.")
-        error = message.error()
+        error, place = message.error(), (message.topic() or "", message.partition() or 0)
         if error is None:
             yield message
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  the library's own name for it
-            waiting.discard((message.topic() or "", message.partition() or 0))
+        elif error.code() == KafkaError._PARTITION_EOF and (message.offset() or 0) >= ends[place]:  # noqa: SLF001  the library's own name
+            waiting.discard(place)
 
 
 def _partitions(consumer: Consumer, queue: str) -> list[int]:
