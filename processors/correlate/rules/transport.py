@@ -84,7 +84,7 @@ RULES = (
     Rule(
         "tls-outdated",
         "RFC 8996; NIST SP 800-52r2, 3.1; CWE-327",
-        "A handshake with TLS 1.1 or older succeeded.",
+        "The server chose TLS 1.1 or older when no newer version was offered.",
         outdated_tls,
     ),
     Rule(
