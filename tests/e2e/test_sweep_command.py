@@ -121,14 +121,32 @@ def running(rig: Rig, home: Home, *more: str) -> Iterator[subprocess.Popen[str]]
 @pytest.mark.namespace
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_what_was_found_until_then(rig: Rig, home: Home, number: signal.Signals, code: int) -> None:
-    with running(rig, home) as process:
+    left = home.folder / "left"
+    with running(rig, home, "--left", str(left)) as process:
         process.send_signal(number)
         output, _ = process.communicate(timeout=20)
     assert process.returncode == code
-    told = read(output).summary
+    first = read(output)
+    told = first.summary
     assert told["stopped"] == "stopped"
     assert 0 < told["packets"] < 64 * 20
     assert 0 < told["probed"] < told["asked"] == told["probed"] + told["not_probed"] == 64 * 20
+    command = [
+        str(PROGRAM),
+        "sweep",
+        "--targets",
+        str(left),
+        "-p",
+        "80-99",
+        "--grant",
+        str(home.grant("rest")),
+        "--left",
+        str(left),
+        "--json",
+    ]
+    ran, _ = rig.run(command, SECONDS, home.environment())
+    assert (ran.status, left.read_text()) == (0, ""), ran.errors
+    assert {*first.places, *read(ran.output).places} == OPEN
 
 
 @pytest.mark.namespace

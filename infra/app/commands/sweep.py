@@ -10,13 +10,14 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import typer
 
+from infra.app.sweep_left import Left
 from infra.app.sweep_output import Told
 from infra.core.errors import BadInput, MissingPrerequisite, Refused
 from infra.core.settings import ScannerSettings, Settings, load_settings
@@ -46,6 +47,7 @@ def sweep(
     ports: str = typer.Option(..., "--ports", "-p", help="TCP ports, e.g. 22,80,8000-8100."),
     grant: Path = typer.Option(..., "--grant", "-g", help="The signed grant, as 'driftline grant show ID --json' prints it."),  # noqa: B008
     rate: int = typer.Option(None, "--rate", min=1, help="Most packets a second in all; default: what the grant allows."),
+    left: Path = typer.Option(None, "--left", help="Write what was not probed to the end to this file, as targets for --targets."),  # noqa: B008
     as_json: bool = typer.Option(False, "--json", help="Print JSON lines: one a host with an open port, then one of the whole."),
 ) -> None:
     """Find open TCP ports within a signed grant, without a broker.
@@ -72,7 +74,9 @@ def sweep(
     gc.freeze()
     gc.enable()
     with lock:
-        asyncio.run(_run(parts(wanted, numbers), gate, unit, scanner, told))
+        rest = asyncio.run(_run(parts(wanted, numbers), gate, unit, scanner, told))
+    if left is not None:
+        rest.write(left)
     told.end(gate)
 
 
@@ -215,19 +219,24 @@ def unit_of(entry: KnownGrant, zone: str, wanted: list[Span]) -> WorkUnit:
     )
 
 
-async def _run(wanted: Iterable[Part], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings, told: Told) -> None:
+async def _run(wanted: Iterator[Part], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings, told: Told) -> Left:
+    """Sweep, tell what is found, and give what is left."""
+    left = Left()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _stop, gate, told, number)
     shown = asyncio.create_task(_show(gate, told.asked)) if sys.stderr.isatty() else None
     try:
         async for ledger in sweep_parts(wanted, gate, unit, settings):
             told.add(ledger)
+            left.add(ledger)
     except PermissionError:
         raise MissingPrerequisite("A SYN sweep needs raw sockets, and this process may open none.", "Run it as root.") from None
     finally:
         if shown is not None:
             shown.cancel()
             await asyncio.gather(shown, return_exceptions=True)
+    left.never_begun(wanted)
+    return left
 
 
 async def _show(gate: LocalGate, probes: int) -> None:
