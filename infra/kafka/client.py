@@ -117,6 +117,16 @@ def transactional_producer(settings: Settings, role: str) -> Producer:
     return producer
 
 
+def abort(producer: Producer, settings: Settings, role: str) -> Producer:
+    """Abort the open transaction. Returns the producer to go on with: a new one, of the next epoch. Raises KafkaException, DriftlineError.
+
+    The old one may lose a record: what an abort purges it takes for never sent, and gives its sequence number to the next record. If the
+    purged one had arrived, and only its answer had not, the broker takes the next for its copy and drops it (librdkafka 2.16).
+    """
+    insist(lambda: producer.abort_transaction(10.0))
+    return transactional_producer(settings, role)
+
+
 def unreachable(settings: Settings, error: KafkaException) -> DriftlineError:
     """The sentence for a cluster that does not answer, or that refuses."""
     cause = error.args[0]

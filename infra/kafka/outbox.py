@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 from infra.core.errors import Poison
 from infra.core.ports import Emit, StepPlan
 from infra.core.settings import Settings
-from infra.kafka.client import MOST_VALUE, insist, prefixed, transactional_producer
+from infra.kafka.client import MOST_VALUE, abort, insist, prefixed, transactional_producer
 from infra.kafka.deadletters import dead_letter
 from schemas.codec import Codec
 from schemas.ids import partition_of
@@ -25,6 +25,7 @@ class Outbox:
     def __init__(self, settings: Settings, plan: StepPlan, codec: Codec) -> None:
         self._settings, self._codec, self._prefix = settings, codec, settings.kafka.prefix
         self._changelog = prefixed(settings, plan.changelog) if plan.changelog else None
+        self._role = plan.role
         self._producer: Producer = transactional_producer(settings, plan.role)
         self.written: dict[int, int] = {}
 
@@ -63,7 +64,7 @@ class Outbox:
 
     def abort(self) -> None:
         """Nothing of the open transaction happened."""
-        insist(lambda: self._producer.abort_transaction(10.0))
+        self._producer = abort(self._producer, self._settings, self._role)
         self.written.clear()
 
     def _where(self, emit: Emit) -> int:

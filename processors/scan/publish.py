@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from infra.core.errors import Poison
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
-from infra.kafka.client import MOST_BYTES, MOST_VALUE, prefixed, transactional_producer
+from infra.kafka.client import MOST_BYTES, MOST_VALUE, abort, prefixed, transactional_producer
 from infra.kafka.deadletters import dead_letter
 from processors.scan.intake import Entry
 from processors.scan.partial import Outcome
@@ -33,7 +33,8 @@ class UnitPublisher:
 
     def __init__(self, settings: Settings, codec: Codec, meter: Meter) -> None:
         self._settings, self._codec, self._meter, mine = settings, codec, meter, settings.scanner
-        self._producer: Producer = transactional_producer(settings, scanner_transaction(mine.zone, mine.agent_id or ""))
+        self._role = scanner_transaction(mine.zone, mine.agent_id or "")
+        self._producer: Producer = transactional_producer(settings, self._role)
         self._aborts = 0
 
     def publish(self, entries: Sequence[Entry], consumer: Consumer) -> int:
@@ -103,7 +104,7 @@ class UnitPublisher:
         if hopeless or self._aborts > MOST_ABORTS:
             raise failure
         log.warning("unit_not_published_yet", reason=cause.str(), tries=self._aborts)
-        self._producer.abort_transaction()
+        self._producer = abort(self._producer, self._settings, self._role)
 
 
 TOO_LARGE = "its results are larger than a record may be"

@@ -140,6 +140,7 @@ class Scheduler:
             log.warning("transaction_aborted", reason=cause.str())
             self._meter.error(cause.str())
             producer.abort_transaction(30.0)
+            self._producer = None  # if it is still ours to fire, a new one does: see `infra.kafka.client.abort`
             return
         self._bad.clear()
         news = {one.key: one.raw for one in outputs if one.topic == "state.scheduler"}
