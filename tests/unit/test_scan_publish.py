@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from infra.core.settings import KafkaSettings, Settings
 from infra.core.telemetry import Meter
+from infra.kafka import client
 from processors.scan import publish
 from processors.scan.intake import Entry
 from processors.scan.partial import Outcome
@@ -54,7 +55,8 @@ def bench() -> Iterator[Bench]:
     consumer.subscribe([WORK], lambda who, places: who.assign(places), lambda *_: None, lambda *_: None)
     consumer.poll(1.0)
     settings = Settings(kafka=KafkaSettings(bootstrap="nowhere:1", partitions=1))
-    with mock.patch.object(publish, "transactional_producer", return_value=producer):
+    made = mock.Mock(return_value=producer)
+    with mock.patch.object(publish, "transactional_producer", made), mock.patch.object(client, "transactional_producer", made):
         yield Bench(world, UnitPublisher(settings, CODEC, Meter("scanner")), producer, cast("Consumer", consumer))
 
 
