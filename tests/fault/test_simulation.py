@@ -14,6 +14,8 @@ from unittest import mock
 import pytest
 from confluent_kafka import TopicPartition
 
+from infra.kafka import outbox
+from infra.kafka.client import insist
 from infra.kafka.outbox import Outbox
 from infra.kafka.partitions import Partitions
 from tests.simulation.engine import DiskStore, Outcome, run, staged
@@ -115,6 +117,17 @@ def never_replayed() -> AbstractContextManager[Any]:
     return mock.patch.object(Partitions, "_replay", replay)
 
 
-@pytest.mark.parametrize("mutant", [offsets_apart, nobody_is_refused, never_replayed])
+def the_same_producer_goes_on() -> AbstractContextManager[Any]:
+    """A mutant: after an abort no new producer is made (so it was once)."""
+
+    def abort(producer: Any, settings: object, role: str) -> Any:
+        del settings, role
+        insist(lambda: producer.abort_transaction(10.0))
+        return producer
+
+    return mock.patch.object(outbox, "abort", abort)
+
+
+@pytest.mark.parametrize("mutant", [offsets_apart, nobody_is_refused, never_replayed, the_same_producer_goes_on])
 def test_a_broken_engine_is_found_out(mutant: Callable[[], AbstractContextManager[Any]]) -> None:
     assert_found_out(mutant, staged, lambda seed: bool(run(seed, FAULTS).wrong), CONTROLS)
