@@ -68,7 +68,7 @@ class Intake:
         batch = self._resumed(Batch())
         if not batch.messages and not writing():
             first = self._consumer.poll(WAIT_SECONDS)
-            self._sort([first] if first else [], batch)
+            self._sort([first] if first is not None else [], batch)
         while writing() and not self.full(batch):
             self._take(batch, LOOK_SECONDS)
         return batch

@@ -107,7 +107,7 @@ class StepLoop:
         first = self._consumer.poll(0 if self._left else patience)
         self._meter.beat()
         epoch = self._partitions.epoch
-        found = [*(self._left if epoch == self._left_epoch else []), *([first] if first else [])]
+        found = [*(self._left if epoch == self._left_epoch else []), *([first] if first is not None else [])]
         self._left = []
         if 0 < len(found) < BATCH:
             more = self._consumer.consume(BATCH - len(found), GATHER_SECONDS)

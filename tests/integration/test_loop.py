@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Message, Producer
 
 from infra.core.errors import Poison, UnreadableState
 from infra.core.ports import Context, Emit, Record, StepPlan, read_state
 from infra.core.settings import KafkaSettings, Settings
-from infra.kafka.client import Publisher, read_whole, value_of
+from infra.kafka.client import Publisher, prefixed, producer_config, read_whole, value_of
 from infra.kafka.globaltables import GlobalTables
 from infra.kafka.loop import run_step
 from infra.kafka.topics import TopicAdmin
@@ -129,6 +129,16 @@ def test_each_record_has_one_effect(settings: Settings) -> None:
     with Running(settings):
         until(lambda: len(counts(settings)) == 300)
     assert counts(settings) == [(partition, count) for partition in range(3) for count in range(1, 101)]
+
+
+def test_an_empty_record_that_comes_alone_is_set_aside(settings: Settings) -> None:
+    """A message without bytes counts as false in Python: so the first of a batch was once dropped."""
+    producer = Producer(producer_config(settings))
+    with Running(settings):
+        for number in range(3):
+            producer.produce(prefixed(settings, "ticks"), b"", b"k", 0)
+            producer.flush(20)
+            until(lambda number=number: len(read(settings, "dlq.ticks")) == number + 1)  # type: ignore[misc]
 
 
 def test_state_comes_back_from_the_changelog_when_the_disk_is_gone(settings: Settings) -> None:

@@ -177,7 +177,7 @@ def _source(world: World, records: int, made: list[bool]) -> None:
         place = "ticks", luck.randrange(PARTITIONS)
         kind = luck.random()
         if kind < 0.06:
-            world.broker.append(place, b"k0", b"\x00\x00\x00\x00\x07junk")
+            world.broker.append(place, b"k0", luck.choice((b"\x00\x00\x00\x00\x07junk", b"")))
         elif kind < 0.16:
             cve = f"CVE-2026-{luck.randrange(2)}"
             world.broker.append(("intel", 0), cve.encode(), CODEC.encode("intel", IntelRecord(cve=cve, as_of=START)))

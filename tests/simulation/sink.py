@@ -165,7 +165,7 @@ def _source(world: World, records: int, made: list[bool]) -> None:
         topic = luck.choice([*TABLES])
         place = topic, luck.randrange(PARTITIONS)
         kind = luck.random()
-        value = JUNK if kind < 0.05 else _value(topic, number % 16, kind > 0.93, luck.randrange(4))
+        value = luck.choice((JUNK, b"")) if kind < 0.05 else _value(topic, number % 16, kind > 0.93, luck.randrange(4))
         if kind < 0.85:
             world.broker.append(place, b"k", value)
         else:
