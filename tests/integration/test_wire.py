@@ -250,7 +250,7 @@ def test_what_a_server_says_to_tls_alone_is_paid_for_before_more_is_read(tmp_pat
             said = await wire.read_all(limit=1 << 16, seconds=2.0)
             return said, (counted(wire._socket) or (0, 0))[0], paid[0]
 
-    with running(TICKETS, certificate, key) as port:
+    with running(TICKETS, str(certificate), str(key)) as port:
         said, sent, paid_then = asyncio.run(work(port))
     assert said == b""
     assert sent <= paid_then + 4 * DRIPS, "of what left, no more is unpaid than what answered the last that was read"

@@ -277,8 +277,9 @@ def test_several_packets_pass_at_once_where_their_tokens_are_there_and_by_the_co
 
 def test_conversations_that_wait_together_do_not_begin_together() -> None:
     """Paid for one by one, forty of eight packets each were all ready after 3 s, and 316 packets left in a second for a limit of 100."""
-    unit, rich = make_unit(40, rate=100, per_host_per_second=1000), Intensity(packets_per_second=100_000, per_host_per_second=1000)
-    gate, _, _ = gates(unit, make_grant(intensity=rich), packets_per_second=100_000, per_host_per_second=1000)
+    unit = make_unit(rate=100, per_host_per_second=1000, addresses=tuple(f"198.18.0.{number}" for number in range(1, 41)))
+    rich = make_grant(intensity=Intensity(packets_per_second=100_000, per_host_per_second=1000))
+    gate, _, _ = gates(unit, rich, packets_per_second=100_000, per_host_per_second=1000)
     begun: list[float] = []
 
     async def converse(address: str) -> None:
