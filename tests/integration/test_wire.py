@@ -19,7 +19,7 @@ from infra.core.settings import ScannerSettings
 from processors.scan.probes.tls import context
 from processors.scan.probing.account import DRIPS, counted
 from processors.scan.probing.wire import dial
-from tests.scanning import make_certificate, make_unit, scan
+from tests.scanning import NotingGate, make_certificate, make_unit, scan
 
 COST = 8
 TLS_SERVER = """
@@ -254,3 +254,30 @@ def test_what_a_server_says_to_tls_alone_is_paid_for_before_more_is_read(tmp_pat
         said, sent, paid_then = asyncio.run(work(port))
     assert said == b""
     assert sent <= paid_then + 4 * DRIPS, "of what left, no more is unpaid than what answered the last that was read"
+
+
+def test_a_conversation_that_is_excluded_meanwhile_says_no_more() -> None:
+    """A revocation ends the unit; an exclusion, or fewer ports, end what was open. The banner probe sent its question 1.2 s after it."""
+    excluded = threading.Event()
+    heard: list[tuple[bytes, float]] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            listener.accept()[0].close()  # the sweep's
+            peer, _ = listener.accept()
+            with peer:
+                excluded.set()
+                began, said = time.monotonic(), b""
+                peer.settimeout(5)
+                with suppress(OSError):
+                    said = peer.recv(64)
+                heard.append((said, time.monotonic() - began))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        unit = make_unit(["127.0.0.1"], str(listener.getsockname()[1]), ("banner",))
+        scan(unit, NotingGate(refuse=lambda address, ask: excluded.is_set()), ScannerSettings(connect_timeout=0.5), "connect")
+        thread.join(10)
+    ((said, seconds),) = heard
+    assert said == b""
+    assert seconds < 1.0

@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 from processors.scan.probing.account import Account, watchman
 from processors.scan.probing.secure import Secure
@@ -80,10 +80,17 @@ class Wire:
 
 @asynccontextmanager
 async def dial(
-    address: str, port: int, admit: Callable[[int], Awaitable[None]], cost: int, tls: ssl.SSLContext | None = None, name: str = ""
+    address: str,
+    port: int,
+    admit: Callable[[int], Awaitable[None]],
+    cost: int,
+    tls: ssl.SSLContext | None = None,
+    name: str = "",
+    watching: Callable[[Callable[[], None]], AbstractContextManager[object]] = nullcontext,
 ) -> AsyncIterator[Wire]:
     """Connect once the gate has admitted `cost` packets; what left beyond them is paid for afterwards.
 
+    `watching` is given what hangs up, and may call it for as long as the conversation lasts.
     Who makes us send far more than he says is hung up on. Raises OSError (also for a failed handshake), OutOfScope, Halted.
     """
     await admit(cost)
@@ -93,7 +100,7 @@ async def dial(
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         account = Account(sock, cost)
         try:
-            with watchman().watching(account):
+            with watchman().watching(account), watching(account.hang_up):
                 wire = Wire(sock, admit, account)
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await asyncio.get_running_loop().sock_connect(sock, (address, port))
