@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from processors.scan.scope.gate import Gate, OutOfScope
 from processors.scan.scope.mask import Addresses, Ports, ScopeMask
@@ -19,6 +21,7 @@ class Meter:
     def __init__(self, gate: Gate, unit: WorkUnit) -> None:
         self._gate, self._unit = gate, unit
         self._last: tuple[str, Ask] | None = None
+        self._talks: dict[object, tuple[str, Ask, Callable[[], None]]] = {}
         self.sent = self.control_sent = 0
         self.by_host: Counter[str] = Counter()
 
@@ -87,8 +90,23 @@ class Meter:
         """Check without waiting or counting. Raises OutOfScope or Halted."""
         self._gate.check(self._unit, address, ask)
 
+    @contextmanager
+    def talking(self, address: str, ask: Ask, hang_up: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile there is a conversation, which `recheck` ends once it is no longer covered."""
+        talk = object()
+        self._talks[talk] = address, ask, hang_up
+        try:
+            yield
+        finally:
+            del self._talks[talk]
+
     def recheck(self) -> None:
-        """Check the packet that was let through last once more. Raises Halted if the unit must stop."""
+        """Check every conversation, and the packet that was let through last, once more. Raises Halted if the unit must stop."""
+        for address, ask, hang_up in tuple(self._talks.values()):
+            try:
+                self.check(address, ask)
+            except OutOfScope:
+                hang_up()
         if self._last is None:
             return
         try:

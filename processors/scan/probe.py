@@ -139,8 +139,9 @@ class Service:
             if wire:
                 await wire.go_on(self.cost)
             else:
-                admit = partial(self.meter.admit, self.address, Ask("tcp", self.port))
-                wire = await stack.enter_async_context(dial(self.address, self.port, admit, self.cost, tls, self.name))
+                ask = Ask("tcp", self.port)
+                admit, watching = partial(self.meter.admit, self.address, ask), partial(self.meter.talking, self.address, ask)
+                wire = await stack.enter_async_context(dial(self.address, self.port, admit, self.cost, tls, self.name, watching))
             yield wire
             if leave:
                 self.left.put(wire, stack)

@@ -19,7 +19,7 @@ from infra.core.settings import ScannerSettings
 from processors.scan.probes.tls import context
 from processors.scan.probing.account import DRIPS, counted
 from processors.scan.probing.wire import dial
-from tests.scanning import make_certificate, make_unit, scan
+from tests.scanning import NotingGate, make_certificate, make_unit, scan
 
 COST = 8
 TLS_SERVER = """
@@ -31,6 +31,26 @@ async def serve():
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 asyncio.run(serve())
+"""
+
+FLOOD = """
+import socket, sys, time
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    peer, _ = listener.accept()
+    end = time.monotonic() + 8
+    with peer:
+        while time.monotonic() < end:
+            peer.sendall((b"\\x16\\x03\\x03\\x40\\0" + bytes(16384)) * 16)  # a record of 4,096 HelloRequests (RFC 5246, 7.4.1.1)
+"""
+TICKETS = """
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[1:])
+context.num_tickets = 60_000  # of some 220 bytes, as soon as hands are shaken (RFC 8446, 4.6.1)
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    context.wrap_socket(listener.accept()[0], server_side=True)
 """
 
 
@@ -64,6 +84,27 @@ def segments_heard(sock: socket.socket) -> int:
     with suppress(OSError):
         return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 144)[140:144], "little")
     return 0
+
+
+@contextmanager
+def running(program: str, *arguments: str) -> Iterator[int]:
+    """A hostile server in a process of its own, as fast as the machine lets it be. Gives its port."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            yield int(server.stdout.readline())
+        finally:
+            server.kill()
+
+
+async def longest_pause(pauses: list[float]) -> None:
+    """Note for how long the event loop kept a task waiting."""
+    while True:
+        before = time.monotonic()
+        await asyncio.sleep(0.01)
+        pauses.append(time.monotonic() - before)
 
 
 async def talk(port: int, limit: int) -> tuple[bytes, int]:
@@ -172,3 +213,71 @@ def test_a_handshake_that_is_given_up_as_it_ends_leaves_no_number_that_the_next_
             asyncio.run(work(int(server.stdout.readline())))
         finally:
             server.terminate()
+
+
+def test_a_handshake_without_end_is_given_up_and_keeps_nobody_waiting() -> None:
+    """OpenSSL skips HelloRequests in a handshake, however many; whoever sends them faster than we read them held the scanner for good."""
+
+    async def admit(packets: int) -> None:
+        pass
+
+    async def work(port: int) -> float:
+        pauses = [0.0]
+        watching = asyncio.create_task(longest_pause(pauses))
+        await asyncio.sleep(0)
+        with pytest.raises((ConnectionAbortedError, ConnectionResetError)):
+            async with dial("127.0.0.1", port, admit, COST, context()):
+                pass
+        await asyncio.sleep(0.05)
+        watching.cancel()
+        return max(pauses)
+
+    with running(FLOOD) as port:
+        assert asyncio.run(work(port)) < 1.0
+
+
+def test_what_a_server_says_to_tls_alone_is_paid_for_before_more_is_read(tmp_path: Path) -> None:
+    """Tickets without end: 4,760 packets left within 4 s for the price of 8."""
+    certificate, key, _ = make_certificate(tmp_path, "wire.example")
+    paid = [0]
+
+    async def admit(packets: int) -> None:
+        paid[0] += packets
+        await asyncio.sleep(packets / 100)
+
+    async def work(port: int) -> tuple[bytes, int, int]:
+        async with dial("127.0.0.1", port, admit, COST, context()) as wire:
+            said = await wire.read_all(limit=1 << 16, seconds=2.0)
+            return said, (counted(wire._socket) or (0, 0))[0], paid[0]
+
+    with running(TICKETS, str(certificate), str(key)) as port:
+        said, sent, paid_then = asyncio.run(work(port))
+    assert said == b""
+    assert sent <= paid_then + 4 * DRIPS, "of what left, no more is unpaid than what answered the last that was read"
+
+
+def test_a_conversation_that_is_excluded_meanwhile_says_no_more() -> None:
+    """A revocation ends the unit; an exclusion, or fewer ports, end what was open. The banner probe sent its question 1.2 s after it."""
+    excluded = threading.Event()
+    heard: list[tuple[bytes, float]] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            listener.accept()[0].close()  # the sweep's
+            peer, _ = listener.accept()
+            with peer:
+                excluded.set()
+                began, said = time.monotonic(), b""
+                peer.settimeout(5)
+                with suppress(OSError):
+                    said = peer.recv(64)
+                heard.append((said, time.monotonic() - began))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        unit = make_unit(["127.0.0.1"], str(listener.getsockname()[1]), ("banner",))
+        scan(unit, NotingGate(refuse=lambda address, ask: excluded.is_set()), ScannerSettings(connect_timeout=0.5), "connect")
+        thread.join(10)
+    ((said, seconds),) = heard
+    assert said == b""
+    assert seconds < 1.0

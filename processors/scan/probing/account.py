@@ -40,8 +40,12 @@ class Account:
         """If more left than what was said to us can explain: whatever comes after this is answered with a reset."""
         sent, received = counted(self._socket) or (0, 0)
         if sent > self._cost + DRIPS + received // SEGMENT_BYTES:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the conversation: who talks or listens meanwhile finds its end."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def counted(sock: socket.socket) -> tuple[int, int] | None:

@@ -6,43 +6,54 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 RECORD = 16_384 + 256  # a TLS record at most (RFC 8446, 5.2)
+MOST_SHAKING = 128 * 1024  # bytes of a handshake: OpenSSL takes certificates of 100 KB at most, and HelloRequests without end
 Done = TypeVar("Done")
 
 
 class Secure:
-    """A TLS session over a connected socket."""
+    """A TLS session over a connected socket. `pay` is called with the size of what arrived once hands are shaken, before more is read."""
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str) -> None:
-        self._socket, self._loop = sock, asyncio.get_running_loop()
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str, pay: Callable[[int], Awaitable[None]]) -> None:
+        self._socket, self._loop, self._pay = sock, asyncio.get_running_loop(), pay
         self._arrived, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.session = context.wrap_bio(self._arrived, self._leaving, server_hostname=name or None)
 
     async def shake_hands(self) -> None:
-        """Raises OSError (ssl.SSLError among them) where the other side will not, or ends."""
-        await self._until_done(self.session.do_handshake)
+        """Raises OSError (ssl.SSLError among them) where the other side will not, ends, or comes to no end."""
+        left = MOST_SHAKING
+
+        async def bounded(size: int) -> None:
+            nonlocal left
+            left -= size
+            if left < 0:
+                raise ConnectionAbortedError("its handshake comes to no end")
+
+        await self._until_done(self.session.do_handshake, bounded)
 
     async def send(self, data: bytes) -> None:
         """Send a few bytes. Raises OSError."""
-        await self._until_done(lambda: self.session.write(data))
+        await self._until_done(lambda: self.session.write(data), self._pay)
 
     async def receive(self, most: int) -> bytes:
-        """What was said, b"" at the end. Raises OSError."""
+        """What was said, b"" at the end. Raises OSError, and what paying raises."""
         try:
-            return await self._until_done(lambda: self.session.read(most))
+            return await self._until_done(lambda: self.session.read(most), self._pay)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return b""
 
-    async def _until_done(self, step: Callable[[], Done]) -> Done:
+    async def _until_done(self, step: Callable[[], Done], account: Callable[[int], Awaitable[None]]) -> Done:
         while True:
             try:
                 done = step()
             except ssl.SSLWantReadError:
                 await self._flush()
+                await asyncio.sleep(0)  # sock_recv does not wait for who always has more to say: no time limit and no halt would end it
                 arrived = await self._loop.sock_recv(self._socket, RECORD)
+                await account(len(arrived))
                 if arrived:
                     self._arrived.write(arrived)
                 else:

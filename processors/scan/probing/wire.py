@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 from processors.scan.probing.account import Account, watchman
 from processors.scan.probing.secure import Secure
@@ -20,8 +20,9 @@ RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 class Wire:
     """An open connection. Failures of the other side (reset, end, silence) are short or empty reads, never exceptions."""
 
-    def __init__(self, sock: socket.socket, admit: Callable[[int], Awaitable[None]], account: Account, secure: Secure | None) -> None:
-        self._socket, self._admit, self._account, self._secure = sock, admit, account, secure
+    def __init__(self, sock: socket.socket, admit: Callable[[int], Awaitable[None]], account: Account) -> None:
+        self._socket, self._admit, self._account = sock, admit, account
+        self._secure: Secure | None = None
         self._loop = asyncio.get_running_loop()
         self._read = 0
 
@@ -29,6 +30,11 @@ class Wire:
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session, for probes that look at the handshake."""
         return self._secure.session if self._secure else None
+
+    async def secure(self, context: ssl.SSLContext, name: str) -> None:
+        """Talk TLS from now on. Raises OSError where the handshake fails."""
+        self._secure = Secure(self._socket, context, name, self._pay)
+        await self._secure.shake_hands()
 
     async def send(self, data: bytes) -> None:
         """Send a few bytes."""
@@ -49,7 +55,8 @@ class Wire:
                     found += chunk
                     if not chunk or not until or until in found:
                         break
-                    await self._pay(len(chunk))
+                    if not self._secure:  # which has paid for what arrived, whether it was meant for us or for TLS itself
+                        await self._pay(len(chunk))
         except (TimeoutError, OSError):
             pass
         return bytes(found)
@@ -73,10 +80,17 @@ class Wire:
 
 @asynccontextmanager
 async def dial(
-    address: str, port: int, admit: Callable[[int], Awaitable[None]], cost: int, tls: ssl.SSLContext | None = None, name: str = ""
+    address: str,
+    port: int,
+    admit: Callable[[int], Awaitable[None]],
+    cost: int,
+    tls: ssl.SSLContext | None = None,
+    name: str = "",
+    watching: Callable[[Callable[[], None]], AbstractContextManager[object]] = nullcontext,
 ) -> AsyncIterator[Wire]:
     """Connect once the gate has admitted `cost` packets; what left beyond them is paid for afterwards.
 
+    `watching` is given what hangs up, and may call it for as long as the conversation lasts.
     Who makes us send far more than he says is hung up on. Raises OSError (also for a failed handshake), OutOfScope, Halted.
     """
     await admit(cost)
@@ -86,14 +100,13 @@ async def dial(
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         account = Account(sock, cost)
         try:
-            with watchman().watching(account):
-                secure = None
+            with watchman().watching(account), watching(account.hang_up):
+                wire = Wire(sock, admit, account)
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await asyncio.get_running_loop().sock_connect(sock, (address, port))
                     if tls is not None:
-                        secure = Secure(sock, tls, name)
-                        await secure.shake_hands()
-                yield Wire(sock, admit, account, secure)
+                        await wire.secure(tls, name)
+                yield wire
         finally:
             owed = account.owed(0)
             sock.close()

@@ -28,6 +28,7 @@ from schemas.scope import Ask, GrantBook, parsed_address, standing
 STOPPING, LOST, CUT_OFF, FROZEN, EXPIRED, OVER_TIME = "stopping", "partition_lost", "cut_off", "frozen", "expired", "over_time"
 UNFINISHED = frozenset({STOPPING, LOST, CUT_OFF})
 """Halts that say nothing about the unit: its attempt is never published, and it is done again, here or by a successor."""
+AT_ONCE = 8  # packets: a conversation; who owes more pays it in such parts, so that the others get their turn
 SLICE_SECONDS = 0.25  # longest sleep between two looks at the halts
 
 
@@ -163,20 +164,22 @@ class UnitGate:
     async def admit(self, unit: WorkUnit, address: str, ask: Ask, packets: int = 1) -> None:
         """Wait until the budgets of scanner, unit and host allow `packets` more, then check. Raises OutOfScope or Halted.
 
-        Several are paid for one by one, so that a slow host leaves the others their tokens; at once where all are there and nobody waits.
+        Those of one conversation are paid for together, each level's debt paid back by who comes next: were they paid for one by one, all
+        that wait would be ready, and talk, in the same moment.
         """
         self.check(unit, address, ask)
         host = self._hosts.setdefault(address, Level(bucket(self._per_host, self._scanner.uptime())))
         if self._spent_at_once((host, self._own, self._scanner.grant_level(unit.grant_id), self._scanner.whole), packets):
             self._admitted(address, ask, packets)
             return
-        for _ in range(packets):
+        for first in range(0, packets, AT_ONCE):
+            some = min(AT_ONCE, packets - first)
             async with host.lock:
-                await self._tokens(host, 1, jitter=0.1)
+                await self._tokens(host, some, jitter=0.1)
                 async with self._own.lock:
-                    await self._tokens(self._own, 1)
-                    await self._shared_tokens(unit, address, ask, host)
-            self._admitted(address, ask, 1)
+                    await self._tokens(self._own, some)
+                    await self._shared_tokens(unit, address, ask, host, some)
+            self._admitted(address, ask, some)
 
     def _spent_at_once(self, levels: tuple[Level, ...], packets: int) -> bool:
         """Take the tokens of all levels, if they are there and nobody waits for them."""
@@ -270,19 +273,19 @@ class UnitGate:
         """Packets a second that a host of this unit may get."""
         return min(float(unit.per_host_per_second), self._per_host)
 
-    async def _shared_tokens(self, unit: WorkUnit, address: str, ask: Ask, host: Level) -> None:
-        """Wait for the budgets that others use too, check, and take a token of each level. One packet of a unit is here at a time."""
+    async def _shared_tokens(self, unit: WorkUnit, address: str, ask: Ask, host: Level, packets: int) -> None:
+        """Wait for the budgets that others use too, check, and take tokens of each level. One admission of a unit is here at a time."""
         whole, grant = self._scanner.whole, self._scanner.grant_level(unit.grant_id)
         self._waits_since = began = self._scanner.uptime()
         try:
             async with grant.lock:
-                await self._tokens(grant, 1)
+                await self._tokens(grant, packets)
                 async with whole.lock:
-                    await self._tokens(whole, 1)
+                    await self._tokens(whole, packets)
                     self.check(unit, address, ask)
                     now = self._scanner.uptime()
                     for level in (host, self._own, grant, whole):
-                        level.bucket = spend(level.bucket, now, 1)
+                        level.bucket = spend(level.bucket, now, packets)
         finally:
             self._deadline += self._scanner.uptime() - began
             self._waits_since = None
