@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "query": "queries",
     "runs": "runs",
     "touched": "touched",
+    "diff": "diff",
     "freeze": "orders",
     "thaw": "orders",
     "drain": "orders",
