@@ -63,10 +63,9 @@ def diff(
         rows = [{"host": one.host, "port": one.port, "what": one.what, "was": one.was, "is": one.now} for one in found.differences]
         print_rows("differences", ("host", "port", "what", "was", "is"), rows, False, "Nothing differs.")
     if found.unseen and form != "json":
-        hosts, ports = sum(not one.port for one in found.unseen), sum(bool(one.port) for one in found.unseen)
-        tell(
-            f"Not compared, since only one of the two looked there: {count(hosts, 'host')} and {count(ports, 'port')} (--json lists them)."
-        )
+        whole = sum(not one.port for one in found.unseen)
+        words = f"{count(whole, 'host')} and {count(len(found.unseen) - whole, 'port')}"
+        tell(f"Not compared, since only one of the two looked there: {words} (--json lists them).")
     if found.differences:
         sys.exit(DIFFERENT)
 
