@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Message
 
-from infra.app.commands import imports
+from infra.core.errors import BadInput
 from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.client import read_whole, value_of
 from infra.kafka.topics import TopicAdmin
@@ -136,7 +136,7 @@ def test_a_bad_file_among_good_ones_changes_nothing(settings: Settings, tmp_path
     good.write_text(nmap_xml(host("198.18.0.7", port(22, "open")), services="22"))
     bad.write_text(nmap_xml(host("198.18.0.8", port(22, "open")) + "<host><address addr='x' addrtype='ipv4'/></host>", services="22"))
     done = invoke("import", "nmap", str(good), str(bad))
-    assert isinstance(done.exception, imports.BadInput)
+    assert isinstance(done.exception, BadInput)
     assert "'x' is no IP address" in str(done.exception)
     future = tmp_path / "c.xml"
     future.write_text(nmap_xml(host("198.18.0.8", port(22, "open"), end=4000000000), services="22"))
