@@ -124,8 +124,8 @@ def compare(was: Snapshot, now: Snapshot) -> Comparison:
         if before is None or after is None:
             unseen.append(Unseen(address, "", "is" if before is None else "was"))
             continue
-        if before is after:
-            continue
+        if before == after:
+            continue  # as most are
         found += _host(address, before, after)
         if before.status == after.status == "up":
             found += _scripts(address, "", before.scripts, after.scripts, was.scripts & now.scripts)

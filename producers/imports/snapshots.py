@@ -108,7 +108,7 @@ def _port(seen: PortSeen) -> PortView:
 
 
 def _merged(known: HostView, view: HostView) -> HostView:
-    """masscan has a record for each port, and another for its banner; the one that says more stays."""
+    """A host of which a file has several entries. masscan has one for each port, and another for its banner; what says more stays."""
     ports = dict(known.ports)
     for key, port in view.ports.items():
         before = ports.get(key)
@@ -119,7 +119,7 @@ def _merged(known: HostView, view: HostView) -> HostView:
         status=view.status or known.status,
         ports=ports,
         rest=known.rest + view.rest,
-        names=view.names or known.names,
+        names=known.names if view.names is None else tuple(dict.fromkeys((*(known.names or ()), *view.names))),
         systems=known.systems | view.systems,
         scripts={**known.scripts, **view.scripts},
     )

@@ -143,6 +143,19 @@ def test_names_are_compared_where_both_asked_and_their_order_means_nothing() -> 
     assert rows(named("nmap", "a"), named("nmap -n")) == []
 
 
+def test_a_host_with_two_entries_in_a_file_is_one_host() -> None:
+    """ndiff pairs such entries in their order and tells of a host that came or went (nmap issue 591)."""
+
+    def entry(name: str, number: int) -> str:
+        return host("198.18.0.1", port(number, "open"), (name,))
+
+    twice = nmap_xml(entry("ns1.example.org", 22) + entry("ns2.example.org", 80), "22,80")
+    assert rows(twice, twice.replace("ns1", "ns3").replace("ns2", "ns1").replace("ns3", "ns2")) == []
+    assert rows(twice, nmap_xml(entry("ns2.example.org", 22), "22,80")) == [
+        ("198.18.0.1", "", "names", "ns1.example.org, ns2.example.org", "ns2.example.org")
+    ]
+
+
 def test_guesses_of_the_system_differ_only_if_they_have_none_in_common() -> None:
     def guessed(*names: str) -> str:
         matches = "".join(f'<osmatch name="{name}" accuracy="{90 + len(name) % 10}"/>' for name in names)
