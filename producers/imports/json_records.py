@@ -17,6 +17,7 @@ from producers.imports.nmap_xml import UnreadableScanError, plain_address
 from producers.imports.scanfile import Finish, HostSeen, Item, PortSeen, ScanInfo
 from schemas.events.base import Transport
 
+LATEST = 10**10  # seconds since 1970, in the year 2286
 MOST_OBJECT = 1 << 20  # characters of one record
 FINISHED = re.compile(r"\{\s*\"?finished\"?\s*:\s*1\s*\}")
 BETWEEN = re.compile(r"[\s,\[\]\ufeff]*")
@@ -72,7 +73,7 @@ def _complete(text: str, number: int) -> tuple[list[dict[str, Any]], str]:
             raise UnreadableScanError(f"Behind record {number + len(found)} stands no JSON object.")
         try:
             value, end = DECODER.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also a number of more digits than Python takes
             break
         found.append(value)
         at = _skip(text, end)
@@ -94,7 +95,10 @@ def _told(number: int, record: dict[str, Any], read: Any) -> Iterator[HostSeen]:
 
 def _of_masscan(record: dict[str, Any]) -> Iterator[HostSeen]:
     """One address with its ports (`-oJ`), or with one port and a `rec_type` (`-oD`)."""
-    at = int(record["timestamp"]) * 1000 if "timestamp" in record else None
+    seconds = int(record["timestamp"]) if "timestamp" in record else None
+    if seconds is not None and not 0 <= seconds < LATEST:
+        raise UnreadableScanError("its time is none.")
+    at = None if seconds is None else seconds * 1000
     if "rec_type" in record:
         data = record.get("data") or {}
         ports = [{**record, "status": data.get("status", "open"), "reason": data.get("reason", ""), "service": data}]
@@ -107,11 +111,16 @@ def _of_masscan(record: dict[str, Any]) -> Iterator[HostSeen]:
             continue
         seen = _port(int(one["port"]), str(one.get("proto", "tcp")), str(one.get("status", "open")), str(one.get("reason", "")))
         if seen is not None:
-            name, banner = str(service.get("name") or service.get("service_name") or ""), str(service.get("banner") or "")
+            name, banner = plain(service.get("name") or service.get("service_name")), plain(service.get("banner"))
             told = PortSeen(
                 seen.port, seen.transport, seen.state, seen.reason, service=name[:80], banner=banner[:512], guessed=not (name or banner)
             )
             yield HostSeen(address, at, "up", ports=(told,))
+
+
+def plain(value: object) -> str:
+    """A text that can be written down: JSON may hold half of a surrogate pair, which UTF-8 can't."""
+    return str(value or "").encode("utf-8", "replace").decode()
 
 
 def _of_naabu(record: dict[str, Any]) -> Iterator[HostSeen]:

@@ -25,6 +25,8 @@ MOST_TEXT = 4_096
 MOST_NAMES = 16
 MOST_SYSTEMS = 10
 MOST_PORT_TEXT = 500_000
+PLURALS = {"no-responses": "no-response", "resets": "reset"}
+"""How nmap wrote the reason of several ports before 7.91."""
 Attributes = dict[str, str]
 
 
@@ -274,7 +276,8 @@ def _extrareasons(host: _Host, said: Attributes) -> None:
         host.extras.pop()
     transport, ports = _transport(said.get("proto")), said.get("ports")
     known = port_ranges(ports) if ports and transport is not None else None
-    host.extras.append(_Extra(state, _number(said.get("count")) or 0, said.get("reason", "unknown")[:40] or "unknown", transport, known))
+    reason = said.get("reason", "")[:40] or "unknown"
+    host.extras.append(_Extra(state, _number(said.get("count")) or 0, PLURALS.get(reason, reason), transport, known))
 
 
 def _port(said: dict[str, Any]) -> PortSeen:

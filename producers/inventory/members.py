@@ -68,6 +68,8 @@ def said_by(labels: Mapping[str, str], names: Iterable[str]) -> str:
 
 def labelled(network: str, labels: Mapping[str, str], tags: Iterable[str] = (), owner: str = "", target: bool = True) -> Member:
     """A member with what its labels say of it. Raises ValueError for a criticality or an expected service that there is not."""
+    tags = [*tags]
+    "".join((said_by(labels, OWNER), owner, *tags)).encode()  # raises what no record can hold: half of a surrogate pair
     criticality = said_by(labels, CRITICALITY).lower() or Criticality.NORMAL.value
     if criticality not in list(Criticality):
         raise ValueError(f"'{criticality[:40]}' is no criticality: there are {', '.join(Criticality)}")

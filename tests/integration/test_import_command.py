@@ -25,8 +25,10 @@ from schemas.events.assets import AssetChange, AssetState
 from schemas.events.base import Event
 from schemas.events.observations import SweepResult
 from schemas.events.operations import AuditRecord
+from tests.archiving import archiver_settings, archiving
 from tests.commands import invoke
 from tests.scanfiles import host, nmap_xml, port
+from tests.stores import running_store
 
 pytestmark = pytest.mark.kafka
 
@@ -144,6 +146,33 @@ def test_a_bad_file_among_good_ones_changes_nothing(settings: Settings, tmp_path
     assert "There is no zone 'nowhere'" in str(invoke("import", "nmap", str(good), "--zone", "nowhere").exception)
     assert events(settings, "probes") == []
     assert events(settings, "audit") == []
+
+
+@pytest.mark.store
+def test_what_was_imported_stands_in_clickhouse_as_imported(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "monday.xml"
+    file.write_text(nmap_xml(host("198.18.0.7", port(22, "open") + port(23, "closed")), services="22-23"))
+    masscan = tmp_path / "edge.json"
+    masscan.write_text('[{"ip": "198.18.1.7", "timestamp": "1760000000", "ports": [{"port": 80, "proto": "tcp", "status": "open"}]},\n]')
+    with running_store(tmp_path / "store") as store:
+        settings = archiver_settings(kafka, store, f"im{uuid.uuid4().hex[:8]}")
+        for name, value in (("BOOTSTRAP", kafka), ("PREFIX", settings.kafka.prefix), ("PARTITIONS", str(settings.kafka.partitions))):
+            monkeypatch.setenv(f"DRIFTLINE_KAFKA__{name}", value)
+        assert invoke("import", "nmap", str(file)).exit_code == 0
+        assert invoke("import", "masscan", str(masscan)).exit_code == 0
+        sweeps = "SELECT engine, ports, answered, complete, grant_id, startsWith(agent_id, 'import:') FROM sweeps FINAL ORDER BY engine"
+        with archiving(settings):
+            until(lambda: len(store.client().query(sweeps).result_rows) == 2)
+            until(lambda: store.client().query("SELECT count() FROM audit").result_rows == [(2,)])
+            assert store.client().query(sweeps).result_rows == [
+                ("import:masscan", "80", 1, False, "", True),
+                ("import:nmap", "22-23", 1, True, "", True),
+            ]
+            evidence = "SELECT address, evidence FROM observations FINAL ORDER BY address"
+            assert store.client().query(evidence).result_rows == [("198.18.0.7", ["import:nmap"]), ("198.18.1.7", ["import:masscan"])]
+            # Of masscan's file nobody knows what was scanned: it makes no subnet fresh.
+            fresh = store.client().query("SELECT subnet, recall FROM not_looked_at_lately").result_rows
+            assert fresh == [("198.18.0.0/24", None)]
 
 
 @pytest.mark.skipif(shutil.which("nmap") is None, reason="nmap is not installed")

@@ -154,6 +154,11 @@ def test_a_persons_record_is_written_as_rules_compare_it_and_withdrawn_by_name(s
     done = invoke("inventory", "push", str(table))
     assert done.exit_code == 2
     assert [f":{number}:" in done.stderr for number in (2, 3, 4, 5)] == [False, True, True, True]
+    assert "1 record pushed, 3 skipped" in done.stderr
+    assert "0 records pushed, 1 left as they were, 3 skipped" in invoke("inventory", "push", str(table)).stderr
+    lines = tmp_path / "odd.jsonl"
+    lines.write_text('{"network": "198.18.0.0/24", "owner": "\\ud800"}\n')
+    assert "odd.jsonl:1:" in invoke("inventory", "push", str(lines)).stderr
     (key,) = inventory(settings)
     assert key == "default|2001:db8::/32"
     assert inventory(settings)[key].expected == ("tcp/22", "tcp/443")

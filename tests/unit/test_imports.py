@@ -15,6 +15,7 @@ from producers.imports.looks import Import, looks
 from producers.imports.nmap_xml import MOST_TOKEN, UnreadableScanError, read_xml
 from producers.imports.opening import Scanner, items
 from producers.imports.scanfile import Finish, HostSeen, Item, PortSeen, ScanInfo
+from schemas.codec import Codec
 from schemas.events.base import PortRange, Transport
 from schemas.events.observations import HostObservation, HostPorts, SweepResult
 from tests.scanfiles import host, nmap_xml, port
@@ -90,6 +91,9 @@ def test_ports_of_which_the_file_says_nothing_were_not_probed() -> None:
 def test_old_extraports_without_ports_stand_for_all_that_are_not_named() -> None:
     rest = '<extraports state="filtered" count="99"><extrareasons reason="no-responses" count="99"/></extraports>'
     said = only_sweep(events(nmap_xml(host("198.18.0.7", port(22, "open") + rest), services="1-100")))
+    assert said.hosts == (HostPorts(address="198.18.0.7", answered=(22,)),)  # silent: probed, and in no list
+    assert said.complete
+    said = only_sweep(events(nmap_xml(host("198.18.0.7", port(22, "open") + rest.replace("no-resp", "net-unr")), services="1-100")))
     assert said.hosts[0].unreachable[0] == PortRange(first=1, last=21)  # a reason that is not known to be silence changes nothing
     mixed = (
         '<extraports state="filtered" count="50"><extrareasons reason="no-response" count="50"/></extraports>'
@@ -186,6 +190,13 @@ def test_masscans_json_is_read_with_its_defects(text: str) -> None:
     assert observation.services[0].banner == "SSH-2.0-OpenSSH_9.2p1"
 
 
+def test_a_banner_that_is_no_unicode_is_kept_as_far_as_it_is() -> None:
+    _, observation = events(BANNER.replace("SSH-2.0", "SSH\\ud800").replace('"proto"', '"status": "open", "proto"'), "masscan")
+    assert isinstance(observation, HostObservation)
+    assert observation.services[0].banner == "SSH?-OpenSSH_9.2p1"
+    Codec().encode("probes", observation)
+
+
 def test_masscans_ndjson_and_closed_ports() -> None:
     lines = [
         {"ip": "198.18.0.7", "timestamp": "1760000000", "port": 22, "proto": "tcp", "rec_type": "status", "data": {"status": "open"}},
@@ -258,6 +269,9 @@ def test_a_token_without_end_is_refused_before_it_fills_the_memory() -> None:
         "[" * 200_000 + "{",
         '{"a":' * 100_000,
         '{ip: "198.18.0.7", ports: []}',
+        '{"ip": "198.18.0.7", "timestamp": "99999999999999999999", "ports": [{"port": 1}]}',
+        '{"ip": "198.18.0.7", "timestamp": -5, "ports": [{"port": 1}]}',
+        '{"ip": "198.18.0.7", "timestamp": ' + "9" * 5000 + ', "ports": [{"port": 1}]}',
     ],
 )
 def test_hostile_json_is_refused_with_the_records_number(text: str) -> None:

@@ -92,6 +92,10 @@ def changed(document: Any, **over: object) -> Any:
             "tcp/443",
         ),
         ([changed(NETBOX_PREFIXES, count=1, results=[{"id": 1, "prefix": "198.18.0.1/24"}])], "host bits"),
+        (
+            [changed(NETBOX_PREFIXES, count=1, results=[{"id": 1, "prefix": "198.18.0.0/24", "custom_fields": {"owner": "\ud800"}}])],
+            "surrogates",
+        ),
         ([changed(KUBECTL, metadata={"continue": "abc"})], "continue"),
         ([changed(KUBECTL, items=[{"kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": [{"port": 0}]}}])], "greater than"),
         ([changed(KUBECTL, items=None)], "items"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -70,16 +70,22 @@ def _import(scanner: Scanner, files: list[Path], zone: str, at: str | None, reca
     found = [(file, what, _counted(file, _events(file, scanner, what, partial), moment)) for file, what in wanted]
     with publisher(settings) as outlet, progress() as display:
         for file, what, tally in found:
-            task = display.add_task(plain_name(file), total=tally.events)
-            for number, event in enumerate(_events(file, scanner, what, partial), 1):
-                place = subnet_key(zone, event.subnet)
-                outlet.publish("probes", place, event, route=place)
-                if number % FLUSH_EVERY == 0 or number == tally.events:
-                    outlet.flush()
-                    display.update(task, completed=number)
-            actor = local_actor()
-            detail = f"sha256 {what.sha256}, zone {zone}, {tally.words()}, recall {recall:g}, run {what.run_id}"
-            outlet.publish("audit", actor.name, audit(actor, f"import.{scanner}", file.name, detail, moment))
+            task, sent = display.add_task(plain_name(file), total=tally.events), 0
+            try:
+                for event in _events(file, scanner, what, partial):
+                    place = subnet_key(zone, event.subnet)
+                    outlet.publish("probes", place, event, route=place)
+                    sent += 1
+                    if sent % FLUSH_EVERY == 0 or sent == tally.events:
+                        outlet.flush()
+                        display.update(task, completed=sent)
+            finally:  # also when it was ended by Ctrl-C: what went out is on record
+                actor = local_actor()
+                extent = tally.words() if sent == tally.events else f"{sent} of {tally.events} records"
+                detail = f"sha256 {what.sha256}, zone {zone}, {extent}, recall {recall:g}, run {what.run_id}"
+                outlet.publish("audit", actor.name, audit(actor, f"import.{scanner}", file.name, detail, moment))
+            if sha256_of(file) != what.sha256:
+                raise BadInput(f"{file} changed while it was imported.", "Import it again when it is written.")
     for file, _, tally in found:
         tell(f"{file}: {tally.words()} imported into zone {zone}.")
     if as_json:
@@ -92,18 +98,18 @@ def _import(scanner: Scanner, files: list[Path], zone: str, at: str | None, reca
 class Tally:
     """What a file holds for us."""
 
-    units: set[str] = field(default_factory=set)
+    units: int = 0
     events: int = 0
     hosts: int = 0
     services: int = 0
 
     def words(self) -> str:
         """In words."""
-        return f"{count(self.hosts, 'host')} with {count(self.services, 'open port')} in {count(len(self.units), 'unit')}"
+        return f"{count(self.hosts, 'host')} with {count(self.services, 'open port')} in {count(self.units, 'unit')}"
 
     def said(self) -> dict[str, int]:
         """For programs."""
-        return {"units": len(self.units), "hosts": self.hosts, "services": self.services}
+        return {"units": self.units, "hosts": self.hosts, "services": self.services}
 
 
 def _events(file: Path, scanner: Scanner, what: Import, partial: bool) -> Iterator[SweepResult | HostObservation]:
@@ -120,11 +126,12 @@ def _events(file: Path, scanner: Scanner, what: Import, partial: bool) -> Iterat
 
 def _counted(file: Path, events: Iterable[SweepResult | HostObservation], moment: datetime) -> Tally:
     """Make all events once without publishing them, so that a file that turns out bad at its end changes nothing."""
-    tally = Tally()
+    tally, unit = Tally(), ""
     for event in events:
         tally.events += 1
         if isinstance(event, SweepResult):
-            tally.units.add(event.unit_id)
+            tally.units += event.unit_id != unit
+            unit = event.unit_id
             latest = event.finished_at
         else:
             tally.hosts += 1

@@ -28,9 +28,10 @@ JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 @app.command("push")
 def push(file: Path = typer.Argument(help="CSV with a header, or JSON lines: zone, network, owner, criticality, tags, expected.")) -> None:  # noqa: B008
-    """Publish owners and criticality. Findings of what they touch are ranked again at once."""
+    """Publish owners, criticality and expected services. Findings of what they touch are ranked again at once; equal records are left."""
     settings, lines = load_settings(), _lines(file)
-    bad = good = 0
+    bad = good = same = 0
+    known = read_table(settings, "inventory")
     with publisher(settings) as outlet:
         for number, fields in lines:
             try:
@@ -40,9 +41,15 @@ def push(file: Path = typer.Argument(help="CSV with a header, or JSON lines: zon
                 bad += 1
                 tell(f"{file}:{number}: {_reason(error)}")
                 continue
+            before = known.get(key)
+            if isinstance(before, InventoryRecord) and before.model_copy(update={"changed_by": record.changed_by}) == record:
+                same += 1
+                continue
             write(outlet, "inventory", key, record, "inventory.set")
+            known[key] = record
             good += 1
-    tell(f"{count(good, 'record')} pushed, {bad} skipped.")
+    unchanged = f"{same} left as they were, " if same else ""
+    tell(f"{count(good, 'record')} pushed, {unchanged}{bad} skipped.")
     if bad:
         sys.exit(2)
 
@@ -105,6 +112,7 @@ def _record(line: object, zones: Sequence[str]) -> InventoryRecord:
     record = InventoryRecord.model_validate({**fields, "changed_by": local_actor().name, "source": ""})
     if record.zone not in zones:
         raise ValueError(f"there is no zone '{record.zone}'; the zones are {', '.join(zones)}")
+    record.model_dump_json()  # raises for what no record can hold: half of a surrogate pair
     plain = {"network": network_text(record.network), "expected": expected_services(" ".join(record.expected))}
     return record.model_copy(update=plain)
 
