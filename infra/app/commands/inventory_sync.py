@@ -18,12 +18,14 @@ from producers.inventory.snapshots import read_snapshot
 from producers.inventory.syncing import Plan, plan
 from producers.targets.pushing import PushOptions, PushReport, push
 from producers.targets.reading import Manner
+from schemas.events.context import InventoryRecord
 from schemas.ids import content_id
 from schemas.portset import parse_port_sets
 
 SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LOOKS = ("new", "all", "none")
 MOST_TOLD = 10
+FLUSH_EVERY = 10_000
 
 
 def sync_targets(
@@ -92,10 +94,11 @@ def _look(settings: Settings, outlet: Publisher, found: Plan, snapshot: Snapshot
 
 
 def _write(outlet: Publisher, found: Plan, report: PushReport, source: str, zone: str, accepted_by: str) -> None:
-    for key, record in found.records.items():
+    changes: list[tuple[str, InventoryRecord | None]] = [*found.records.items(), *((key, None) for key in found.withdrawn)]
+    for number, (key, record) in enumerate(changes, 1):
         outlet.publish("inventory", key, record)
-    for key in found.withdrawn:
-        outlet.publish("inventory", key, None)
+        if number % FLUSH_EVERY == 0:
+            outlet.flush()
     if not (found.records or found.withdrawn or report.requests):
         return
     actor = local_actor()
