@@ -100,11 +100,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """What one side knows and the other did not look at. `port` '': the whole host. `only` is `was` or `is`."""
+    """What one side knows and the other did not look at. `port` '': the whole host.
+
+    `only` is `was` or `is`, `state` what that side saw.
+    """
 
     host: str
     port: str
     only: str
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def compare(was: Snapshot, now: Snapshot) -> Comparison:
     for address in sorted(was.hosts.keys() | now.hosts.keys(), key=_order):
         before, after = was.view(address), now.view(address)
         if before is None or after is None:
-            unseen.append(Unseen(address, "", "is" if before is None else "was"))
+            unseen += [Unseen(address, "", side, _status(one)) for side, one in (("was", before), ("is", after)) if one is not None]
             continue
         if before == after:
             continue  # as most are
@@ -133,7 +137,7 @@ def compare(was: Snapshot, now: Snapshot) -> Comparison:
         for key in sorted(before.ports.keys() | after.ports.keys()):
             one, other = before.port(key), after.port(key)
             if one is None or other is None:
-                unseen.append(Unseen(address, show(key), "is" if one is None else "was"))
+                unseen += [Unseen(address, show(key), side, _words(it)) for side, it in (("was", one), ("is", other)) if it is not None]
                 continue
             found += _port(address, show(key), one, other, was.words == now.words)
             if not one.states.isdisjoint(other.states):
@@ -169,7 +173,7 @@ def _status(view: HostView) -> str:
         for kind in Transport
         if any(key.transport is kind for key in open_ports)
     ]
-    return f"{view.status} (open: {' '.join(words)})" if words else view.status
+    return " ".join(filter(None, (view.status, f"(open: {' '.join(words)})" if words else "")))
 
 
 def _spans(address: str, before: HostView, after: HostView) -> Iterator[Difference]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from infra.core.errors import BadInput
 from producers.imports.comparing import HostView, PortKey, PortView, Snapshot
 from producers.imports.scanfile import Finish, HostSeen, Item, PortSeen, Rest, ScanInfo
 from schemas.events.base import Transport
@@ -13,6 +14,7 @@ from schemas.portset import PortSets
 from schemas.targeting import Span, parse_target, span_of
 
 ELSEWHERE = ("-iL", "-iR", "--excludefile", "--exclude", "--resume")
+MOST_HOSTS = 200_000
 NOT_OPEN = frozenset({"closed", "filtered"})
 
 
@@ -29,7 +31,7 @@ class Stated:
 
 
 def snapshot_of(label: str, items: Iterable[Item], stated: Stated | None = None) -> Snapshot:
-    """All that a file says. Holds every host of it in memory."""
+    """All that a file says. Holds every host of it in memory: some 8 KB for one with a few services. Raises BadInput for too many."""
     info, total = ScanInfo("nmap"), None
     hosts: dict[str, HostView] = {}
     ran: set[str] = set()
@@ -43,6 +45,10 @@ def snapshot_of(label: str, items: Iterable[Item], stated: Stated | None = None)
             view = _view(item, info)
             known = hosts.get(item.address)
             hosts[item.address] = view if known is None else _merged(known, view)
+            if len(hosts) > MOST_HOSTS:
+                raise BadInput(
+                    f"{label} holds more than {MOST_HOSTS:,} hosts.", "A comparison holds both sides in memory: compare it in parts."
+                )
     if stated is not None and not info.scanned:
         rest = stated.view()
         hosts = {

@@ -122,7 +122,7 @@ def test_two_moments_differ_by_what_changed_between_them() -> None:
         ("tcp/80", "state", "open x nginx 1.22", "closed or filtered"),
     ]
     # Port 8080 was swept before, but so badly that its silence meant nothing.
-    assert unseen == [{"host": HOST, "port": "tcp/8080", "only": "is"}]
+    assert unseen == [{"host": HOST, "port": "tcp/8080", "only": "is", "state": "open x Jetty 12"}]
 
 
 def test_a_version_that_changed_is_told_and_equal_moments_are_equal() -> None:
@@ -141,4 +141,4 @@ def test_the_past_looked_at_backwards_is_the_mirror_image() -> None:
 def test_what_was_before_the_first_look_is_not_known() -> None:
     code, rows, unseen = differences("--at", (START - DAY).isoformat(), "--at", day(1))
     assert (code, rows) == (0, [])
-    assert unseen == [{"host": HOST, "port": "", "only": "is"}]
+    assert unseen == [{"host": HOST, "port": "", "only": "is", "state": "up (open: tcp/80)"}]

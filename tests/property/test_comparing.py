@@ -56,7 +56,8 @@ def test_swapped_sides_give_the_mirror_image(one: Snapshot, other: Snapshot) -> 
     there, back = compare(one, other), compare(other, one)
     assert sorted(map(repr, there.differences)) == sorted(repr(turned(row)) for row in back.differences)
     swap = {"was": "is", "is": "was"}
-    assert [(row.host, row.port, swap[row.only]) for row in there.unseen] == [(row.host, row.port, row.only) for row in back.unseen]
+    mirrored = [(row.host, row.port, swap[row.only], row.state) for row in there.unseen]
+    assert mirrored == [(row.host, row.port, row.only, row.state) for row in back.unseen]
 
 
 @given(SNAPSHOTS, SNAPSHOTS)

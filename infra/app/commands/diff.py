@@ -24,6 +24,7 @@ from schemas.targeting import Span, parse_target
 app = typer.Typer()
 FORMS = ("text", "table", "json")
 DIFFERENT = 1
+MOST_UNSEEN = 100
 
 
 @app.command()
@@ -62,10 +63,11 @@ def diff(
     else:
         rows = [{"host": one.host, "port": one.port, "what": one.what, "was": one.was, "is": one.now} for one in found.differences]
         print_rows("differences", ("host", "port", "what", "was", "is"), rows, False, "Nothing differs.")
+        _print_unseen(found)
     if found.unseen and form != "json":
         whole = sum(not one.port for one in found.unseen)
         words = f"{count(whole, 'host')} and {count(len(found.unseen) - whole, 'port')}"
-        tell(f"Not compared, since only one of the two looked there: {words} (--json lists them).")
+        tell(f"Not compared, since only one of the two looked there: {words} (--json lists all of them).")
     if found.differences:
         sys.exit(DIFFERENT)
 
@@ -119,9 +121,21 @@ def _without(found: Comparison, ignore: list[str]) -> Comparison:
     return Comparison(kept, found.unseen)
 
 
+def _print_unseen(found: Comparison) -> None:
+    """What was up or open where only one side looked: it may be new, or gone, or neither."""
+    alive = [{"host": one.host, "port": one.port, "only": one.only, "state": one.state} for one in found.unseen if _alive(one.state)]
+    if alive:
+        title = "not compared, since only one of the two looked there"
+        print_rows(title, ("host", "port", "only", "state"), alive[:MOST_UNSEEN], False, "")
+
+
+def _alive(state: str) -> bool:
+    return state.split(" ", 1)[0] in ("up", "open", "(open:")
+
+
 def _print_json(was: Snapshot, is_now: Snapshot, found: Comparison) -> None:
     listed = [{"host": one.host, "port": one.port, "what": one.what, "was": one.was, "is": one.now} for one in found.differences]
-    unseen: list[Mapping[str, str]] = [{"host": one.host, "port": one.port, "only": one.only} for one in found.unseen]
+    unseen: list[Mapping[str, str]] = [{"host": one.host, "port": one.port, "only": one.only, "state": one.state} for one in found.unseen]
     print_json({"was": was.label, "is": is_now.label, "equal": not listed, "differences": listed, "not_compared": unseen})
 
 
