@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from producers.imports.scanfile import RAW_SWEEPS, HostSeen, PortSeen, Ranges, ScanInfo
-from schemas.events.base import Transport
+from producers.imports.scanfile import RAW_SWEEPS, HostSeen, PortSeen, ScanInfo
+from schemas.events.base import PortRange, Transport
 from schemas.events.observations import HostObservation, HostPorts, ServiceObservation, SweepResult
 from schemas.ids import content_id, subnet_of
 from schemas.portset import joined, ranges, without
@@ -54,7 +54,7 @@ class _Host:
     echo: bool = False
     names: tuple[str, ...] = ()
     ports: dict[tuple[Transport, int], PortSeen] = field(default_factory=dict)
-    known: dict[tuple[Transport, str], Ranges] = field(default_factory=dict)
+    known: dict[tuple[Transport, str], list[PortRange]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ def _take(host: _Host, seen: HostSeen, at: int, info: ScanInfo) -> None:
         if not verdicts and said is not None and said != "answered" and believed(info, rest.transport):
             spans.append(((rest.transport, said), rest.ports))
     for place, span in spans:
-        host.known[place] = joined((*host.known[place], *span)) if place in host.known else span
+        host.known.setdefault(place, []).extend(span)
 
 
 def believed(info: ScanInfo, transport: Transport) -> bool:

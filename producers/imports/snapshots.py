@@ -15,6 +15,7 @@ from schemas.targeting import Span, parse_target, span_of
 
 ELSEWHERE = ("-iL", "-iR", "--excludefile", "--exclude", "--resume")
 MOST_HOSTS = 200_000
+MOST_RESTS = 64
 NOT_OPEN = frozenset({"closed", "filtered"})
 
 
@@ -34,6 +35,7 @@ def snapshot_of(label: str, items: Iterable[Item], stated: Stated | None = None)
     """All that a file says. Holds every host of it in memory: some 8 KB for one with a few services. Raises BadInput for too many."""
     info, total = ScanInfo("nmap"), None
     hosts: dict[str, HostView] = {}
+    ports: dict[str, dict[PortKey, PortView]] = {}
     ran: set[str] = set()
     for item in items:
         if isinstance(item, ScanInfo):
@@ -42,9 +44,9 @@ def snapshot_of(label: str, items: Iterable[Item], stated: Stated | None = None)
             total = item.total if item.success else None
         else:
             ran.update(item.scripts, *(port.scripts for port in item.ports))
+            known, own = hosts.get(item.address), ports.setdefault(item.address, {})
             view = _view(item, info)
-            known = hosts.get(item.address)
-            hosts[item.address] = view if known is None else _merged(known, view)
+            hosts[item.address] = _merged(known or replace(view, ports=own), own, view)
             if len(hosts) > MOST_HOSTS:
                 raise BadInput(
                     f"{label} holds more than {MOST_HOSTS:,} hosts.", "A comparison holds both sides in memory: compare it in parts."
@@ -113,9 +115,11 @@ def _port(seen: PortSeen) -> PortView:
     return PortView(frozenset({seen.state}), None if seen.guessed else words or seen.banner, seen.scripts)
 
 
-def _merged(known: HostView, view: HostView) -> HostView:
-    """A host of which a file has several entries. masscan has one for each port, and another for its banner; what says more stays."""
-    ports = dict(known.ports)
+def _merged(known: HostView, ports: dict[PortKey, PortView], view: HostView) -> HostView:
+    """A host of which a file has several entries. masscan has one for each port, and another for its banner; what says more stays.
+
+    `ports` are those of the known one, and are filled in place: a host that answers everywhere has 65,535 entries.
+    """
     for key, port in view.ports.items():
         before = ports.get(key)
         if before is None or port.service is not None or port.states != {"open"}:
@@ -123,8 +127,7 @@ def _merged(known: HostView, view: HostView) -> HostView:
     return replace(
         known,
         status=view.status or known.status,
-        ports=ports,
-        rest=known.rest + view.rest,
+        rest=known.rest if view.rest == known.rest else (known.rest + view.rest)[:MOST_RESTS],
         names=known.names if view.names is None else tuple(dict.fromkeys((*(known.names or ()), *view.names))),
         systems=known.systems | view.systems,
         scripts={**known.scripts, **view.scripts},
