@@ -106,7 +106,7 @@ def write(store: RunningStore, *events: Event) -> None:
 
 def differences(*arguments: str) -> tuple[int, list[dict[str, str]], list[dict[str, str]]]:
     done = invoke("diff", *arguments, "--json")
-    said: dict[str, Any] = json.loads(done.output)
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return done.exit_code, said["differences"], said["not_compared"]
 
 

@@ -71,7 +71,7 @@ def netbox(folder: Path, *numbers: int, tenant: str = "web") -> str:
 def said(*arguments: str) -> dict[str, Any]:
     done = invoke("targets", "sync", *arguments, "--json")
     assert done.exit_code == 0, done.output
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # a log line may come first: in this process they go to stdout
     return found
 
 
