@@ -80,6 +80,37 @@ def expand(spans: Iterable[PortRange]) -> tuple[int, ...]:
     return tuple(port for span in joined(spans) for port in range(span.first, span.last + 1))
 
 
+def without(spans: Iterable[PortRange], others: Iterable[PortRange]) -> tuple[PortRange, ...]:
+    """The ports of the one that are not in the other."""
+    found: list[PortRange] = []
+    gone = joined(others)
+    at = 0
+    for span in joined(spans):
+        low = span.first
+        while at < len(gone) and gone[at].last < low:
+            at += 1
+        for other in gone[at:]:
+            if other.first > span.last:
+                break
+            if other.first > low:
+                found.append(PortRange(first=low, last=other.first - 1))
+            low = other.last + 1
+        if low <= span.last:
+            found.append(PortRange(first=low, last=span.last))
+    return tuple(found)
+
+
+def shared(spans: Iterable[PortRange], others: Iterable[PortRange]) -> tuple[PortRange, ...]:
+    """The ports that both hold."""
+    known = tuple(spans)
+    return without(known, without(known, others))
+
+
+def size(spans: Iterable[PortRange]) -> int:
+    """How many ports these ranges hold, each counted once."""
+    return sum(span.last - span.first + 1 for span in joined(spans))
+
+
 def holds(spans: Iterable[PortRange], port: int) -> bool:
     """Whether one of the ranges holds the port."""
     return any(span.first <= port <= span.last for span in spans)

@@ -55,7 +55,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("targets", (TargetRequest,), "any or none", "delete", "CLI, scheduler, scanner, differ, assessor, anyone", "planner", 7 * DAY_MS),
     Topic("runs", (Run,), "run id", "compact,delete", "planner", "console, archiver, reconciler, anyone", 30 * DAY_MS),
     Topic("work", (WorkUnit,), "subnet", "delete", "planner", "scanners of that zone", DAY_MS, per_zone=True),
-    Topic("probes", (SweepResult, HostObservation), "subnet", "delete", "scanner", "differ, archiver, reconciler", 7 * DAY_MS),
+    Topic("probes", (SweepResult, HostObservation), "subnet", "delete", "scanner, CLI", "differ, archiver, reconciler", 7 * DAY_MS),
     Topic("touches", (Touches,), "subnet", "delete", "scanner", "archiver, reconciler", 7 * DAY_MS),
     Topic("assets", (AssetState,), "asset", "compact", "differ", "differ, archiver, reconciler"),
     Topic(

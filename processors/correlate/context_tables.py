@@ -42,10 +42,18 @@ def places_in(state: State, key: str, record: Event | None) -> Iterator[str]:
     except ValueError:
         return
     zone = f"{record.zone}|" if isinstance(record, InventoryRecord) else f"{key.rpartition('|')[0]}|".lstrip("|")
-    for place, _ in state.scan(f"place|{zone}"):
+    for place, _ in state.scan(f"place|{zone}{begins(network) if zone else ''}"):
         address = ipaddress.ip_address(place.split("|")[2])
         if address.version == network.version and address in network:
             yield place
+
+
+def begins(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """How the text of each of its addresses begins, and of few others: a snapshot may bring 100,000 records, each read for by itself."""
+    if network.prefixlen == network.max_prefixlen:
+        return f"{network.network_address}|"
+    octets = network.prefixlen // 8 if network.version == 4 else 0
+    return "".join(f"{octet}." for octet in str(network.network_address).split(".")[:octets])
 
 
 def index_intel(state: State, cve: str, record: Event | None) -> set[str]:

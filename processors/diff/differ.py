@@ -147,7 +147,7 @@ def confirmation(look: Look, ports: tuple[int, ...], settings: DifferSettings) -
         zone=sweep["zone"],
         targets=(address,),
         ports=show_port_sets(PortSets(udp=spans) if look.transport == "udp" else PortSets(tcp=spans)),
-        grant_id=sweep["grant_id"],
+        grant_id=sweep["grant_id"] or None,  # an imported look names none: whichever grant covers it
         cause=Cause.CONFIRMATION,
         requested_by="differ",
         not_before=moment(look.at + settings.spacing_seconds * SECOND),

@@ -28,3 +28,6 @@ class InventoryRecord(Event):
     tags: tuple[str, ...] = ()
     expected: tuple[str, ...] = Field((), description="services expected there, e.g. tcp/443")
     changed_by: str = ""
+    source: str = Field(
+        "", description="the source whose snapshots keep this record, e.g. netbox; empty: a person's word, which no snapshot changes"
+    )

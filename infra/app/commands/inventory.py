@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import ipaddress
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import typer
 from pydantic import ValidationError
 
 from infra.app.output import count, print_rows, tell
-from infra.app.people import publisher, read_table, write
+from infra.app.people import now, publisher, read_table, write
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
-from producers.auditing import local_actor
+from producers.auditing import audit, local_actor
+from producers.inventory.members import expected_services, network_text
 from schemas.events.context import InventoryRecord
 from schemas.ids import subnet_key
 from schemas.wording import what_is_wrong
@@ -27,23 +28,53 @@ JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 @app.command("push")
 def push(file: Path = typer.Argument(help="CSV with a header, or JSON lines: zone, network, owner, criticality, tags, expected.")) -> None:  # noqa: B008
-    """Publish owners and criticality. Findings of what they touch are ranked again at once."""
-    lines = _lines(file)
-    bad = good = 0
-    with publisher(load_settings()) as outlet:
+    """Publish owners, criticality and expected services. Findings of what they touch are ranked again at once; equal records are left."""
+    settings, lines = load_settings(), _lines(file)
+    bad = good = same = 0
+    known = read_table(settings, "inventory")
+    with publisher(settings) as outlet:
         for number, fields in lines:
             try:
-                record = _record(fields)
+                record = _record(fields, settings.zones)
                 key = subnet_key(record.zone, record.network)
             except ValueError as error:
                 bad += 1
                 tell(f"{file}:{number}: {_reason(error)}")
                 continue
+            before = known.get(key)
+            if isinstance(before, InventoryRecord) and before.model_copy(update={"changed_by": record.changed_by}) == record:
+                same += 1
+                continue
             write(outlet, "inventory", key, record, "inventory.set")
+            known[key] = record
             good += 1
-    tell(f"{count(good, 'record')} pushed, {bad} skipped.")
+    unchanged = f"{same} left as they were, " if same else ""
+    tell(f"{count(good, 'record')} pushed, {unchanged}{bad} skipped.")
     if bad:
         sys.exit(2)
+
+
+@app.command("withdraw")
+def withdraw(
+    networks: list[str] = typer.Argument(help="Networks or addresses."),  # noqa: B008
+    zone: str = typer.Option("default", "--zone"),
+) -> None:
+    """Take back what the inventory says of networks. What a source says comes back with its next 'targets sync'."""
+    settings = load_settings()
+    try:
+        keys = [subnet_key(zone, network_text(one)) for one in networks]
+    except ValueError as error:
+        raise BadInput(f"{error}.", "Write networks as 198.18.0.0/24.") from None
+    known = read_table(settings, "inventory")
+    missing = [key for key in keys if key not in known]
+    if missing:
+        raise BadInput(f"The inventory says nothing of {missing[0].replace('|', ': ')}.", "'driftline inventory list' shows what it says.")
+    with publisher(settings) as outlet:
+        for key in keys:
+            outlet.publish("inventory", key, None)
+            actor = local_actor()
+            outlet.publish("audit", actor.name, audit(actor, "inventory.withdraw", key, "", now()))
+    tell(f"{count(len(keys), 'record')} withdrawn.")
 
 
 @app.command("list")
@@ -52,7 +83,7 @@ def list_inventory(as_json: bool = JSON) -> None:
     rows = [event.model_dump(mode="json") for event in read_table(load_settings(), "inventory").values()]
     print_rows(
         "inventory",
-        ("zone", "network", "owner", "criticality", "tags", "expected"),
+        ("zone", "network", "owner", "criticality", "tags", "expected", "source"),
         rows,
         as_json,
         "Empty. Fill it with 'driftline inventory push FILE'.",
@@ -73,14 +104,17 @@ def _lines(file: Path) -> list[tuple[int, object]]:
     return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
-def _record(line: object) -> InventoryRecord:
-    """Raises ValueError for a line that holds none."""
+def _record(line: object, zones: Sequence[str]) -> InventoryRecord:
+    """The record of a line, with its network and services as keys and rules compare them. Raises ValueError for a line that holds none."""
     fields = json.loads(line) if isinstance(line, str) else _of_csv(line) if isinstance(line, dict) else None
     if not isinstance(fields, dict):
         raise ValueError('a line is an object such as {"network": "198.18.0.0/24", "owner": "web team"}')
-    record = InventoryRecord.model_validate({**fields, "changed_by": local_actor().name})
-    ipaddress.ip_network(record.network)
-    return record
+    record = InventoryRecord.model_validate({**fields, "changed_by": local_actor().name, "source": ""})
+    if record.zone not in zones:
+        raise ValueError(f"there is no zone '{record.zone}'; the zones are {', '.join(zones)}")
+    record.model_dump_json()  # raises for what no record can hold: half of a surrogate pair
+    plain = {"network": network_text(record.network), "expected": expected_services(" ".join(record.expected))}
+    return record.model_copy(update=plain)
 
 
 def _of_csv(row: dict[str | None, Any]) -> dict[str, Any]:

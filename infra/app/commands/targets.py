@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 
+from infra.app.commands.inventory_sync import sync_targets
 from infra.app.commands.runs import Outcome, wait_for_requests
 from infra.app.output import count, print_json, progress, tell
 from infra.app.people import now, publisher
@@ -24,6 +25,9 @@ from schemas.portset import parse_port_sets
 
 app = typer.Typer(help="Targets: push what should be looked at.", no_args_is_help=True)
 FORMATS: tuple[Format, ...] = ("auto", "text", "csv", "jsonl")
+
+
+app.command("sync")(sync_targets)
 
 
 @app.callback()
