@@ -51,10 +51,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "anyone": ("outside.*",),
 }
 TRANSACTIONS: dict[str, tuple[str, ...]] = {
-    **{name: (f"{name}-*",) for name in ("scheduler", "planner", "differ", "correlator", "assessor", "notifier")},
+    **{name: (f"{name}-*",) for name in ("scheduler", "planner", "differ", "correlator", "assessor")},
+    "notifier": ("notifier-*", "notifier.*"),
     "operator": ("dlq-replay.*",),
 }
-TRANSACTIONS["notifier"] = (*TRANSACTIONS["notifier"], "notifier.*")
 FAUST_CHANGELOG = "rollups-samples-changelog"
 """Faust makes this topic itself, for its table of the rollups."""
 ONE_BY_ONE = frozenset({"scheduler", "archiver", "notifier"})
