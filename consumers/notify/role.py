@@ -22,7 +22,7 @@ from infra.kafka.loop import run_step
 from schemas.events.findings import Finding
 
 PLAN = StepPlan(role="notifier", inputs=("findings",), changelog="state.notifier")
-LEAVE_SECONDS = 15.0
+LEAVE_SECONDS = 10.0
 
 
 class Notifier:
