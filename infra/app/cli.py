@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "identify": "identify",
     "sweep": "sweep",
     "ddl": "ddl",
+    "backtest": "backtest",
 }
 NOUNS: dict[str, str] = {
     "grant": "grants",
