@@ -43,7 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "correlator": ("correlator", "restore", "tables"),
     "assessor": ("assessor", "assessor-review", "restore", "tables"),
     "archiver": ("archiver", "archiver-findings", "sink-*"),
-    "notifier": ("notifier",),
+    "notifier": ("notifier", "notifier.*", "restore"),
     "rollups": ("rollups",),
     "reconciler": ("reconciler",),
     "operator": ("read-whole", "follow", "dlq-replay", "dlq-replay.*"),
@@ -51,12 +51,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "anyone": ("outside.*",),
 }
 TRANSACTIONS: dict[str, tuple[str, ...]] = {
-    **{name: (f"{name}-*",) for name in ("scheduler", "planner", "differ", "correlator", "assessor", "notifier")},
+    **{name: (f"{name}-*",) for name in ("scheduler", "planner", "differ", "correlator", "assessor")},
+    "notifier": ("notifier-*", "notifier.*"),
     "operator": ("dlq-replay.*",),
 }
 FAUST_CHANGELOG = "rollups-samples-changelog"
 """Faust makes this topic itself, for its table of the rollups."""
-ONE_BY_ONE = frozenset({"scheduler", "archiver"})
+ONE_BY_ONE = frozenset({"scheduler", "archiver", "notifier"})
 """Who reads a topic of a single partition record by record, where the others read it whole and set nothing aside."""
 
 

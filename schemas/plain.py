@@ -156,6 +156,7 @@ class ServiceState(TypedDict):
     transitions: list[int]
     flapping: bool
     unit_id: str
+    baseline: bool
 
 
 class Asset(TypedDict):
@@ -194,6 +195,24 @@ class Change(TypedDict):
     summary: str
     evidence_ids: list[str]
     observed_at: int
+    baseline: bool
+
+
+class LookedAt(TypedDict):
+    """`LookedAt`."""
+
+    transport: str
+    addresses: list[str]
+    ports: list[Range]
+
+
+class SubnetLooks(TypedDict):
+    """`SubnetLooks`."""
+
+    zone: str
+    subnet: str
+    looked: list[LookedAt]
+    full: bool
 
 
 def service_on(port: int, transport: str, service: str = "") -> Service:

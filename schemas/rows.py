@@ -10,7 +10,7 @@ from datetime import datetime
 from ipaddress import ip_address
 from typing import Any
 
-from schemas.events.assets import AssetChange, AssetState
+from schemas.events.assets import AssetChange, AssetState, SubnetLooks
 from schemas.events.base import Event
 from schemas.events.findings import Exposure, Finding
 from schemas.events.observations import HostObservation, ServiceObservation, SweepResult
@@ -183,6 +183,11 @@ def _asset(event: AssetState) -> Iterator[TableRow]:
         )
 
 
+def _looks(_: SubnetLooks) -> Iterator[TableRow]:
+    """None: it is the differ's own memory."""
+    return iter(())
+
+
 def _change(event: AssetChange) -> Iterator[TableRow]:
     before, after = _service(event.before), _service(event.after)
     compared = ("service", "product", "version", "certificate_sha256")
@@ -277,6 +282,7 @@ def _finding(event: Finding) -> Iterator[TableRow]:
             "first_seen": event.first_seen,
             "changed_at": event.changed_at,
             "resolved_at": event.resolved_at,
+            "baseline": event.baseline,
         },
     )
 
@@ -326,6 +332,7 @@ ROWS: dict[type[Event], Callable[[Any], Iterator[TableRow]]] = {
     HostObservation: _observation,
     Touches: _touches,
     AssetState: _asset,
+    SubnetLooks: _looks,
     AssetChange: _change,
     Exposure: _exposure,
     Finding: _finding,

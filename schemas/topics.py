@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.events.assets import AssetChange, AssetState
+from schemas.events.assets import AssetChange, AssetState, SubnetLooks
 from schemas.events.base import Event
 from schemas.events.context import InventoryRecord
-from schemas.events.findings import Decision, Exposure, Finding, ModelExchange
+from schemas.events.findings import Decision, Exposure, Finding, ModelExchange, Page
 from schemas.events.grants import Command, Grant
 from schemas.events.intel import IntelRecord
 from schemas.events.observations import HostObservation, SweepResult
@@ -57,7 +57,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("work", (WorkUnit,), "subnet", "delete", "planner", "scanners of that zone", DAY_MS, per_zone=True),
     Topic("probes", (SweepResult, HostObservation), "subnet", "delete", "scanner, CLI", "differ, archiver, reconciler", 7 * DAY_MS),
     Topic("touches", (Touches,), "subnet", "delete", "scanner", "archiver, reconciler", 7 * DAY_MS),
-    Topic("assets", (AssetState,), "asset", "compact", "differ", "differ, archiver, reconciler"),
+    Topic("assets", (AssetState, SubnetLooks), "asset, or subnet", "compact", "differ", "differ, archiver, reconciler"),
     Topic(
         "changes",
         (AssetChange,),
@@ -70,6 +70,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("exposures", (Exposure,), "finding id", "delete", "correlator", "assessor, archiver, reconciler", 7 * DAY_MS),
     Topic("findings", (Finding,), "finding id", "compact", "assessor", "assessor, archiver, reconciler, notifier, SOC, anyone"),
     Topic("findings.ocsf", (), "finding id", "compact", "notifier", "SOC", json=True),
+    Topic("pages", (Page,), "finding id", "delete", "notifier", "notifier", 7 * DAY_MS, single=True),
     Topic("exchanges", (ModelExchange,), "content hash, partitioned by finding id", "compact", "assessor", "assessor"),
     Topic("agents", (AgentStatus,), "agent id", "compact,delete", "scanner", "console, rollups, archiver, reconciler", 7 * DAY_MS),
     Topic("enrolments", (), "agent id", "delete", "an agent that joins", "CLI", DAY_MS, single=True),
@@ -77,6 +78,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("ticks", (Tick,), "partition", "delete", "scheduler", "differ, correlator, assessor", DAY_MS),
     Topic("state.correlator", (), "as the role's input", "compact", "correlator", "correlator"),
     Topic("state.assessor", (), "as the role's input", "compact", "assessor", "assessor"),
+    Topic("state.notifier", (), "as the role's input", "compact", "notifier", "notifier"),
     Topic("state.scheduler", (), "campaign id", "compact", "scheduler", "scheduler", single=True),
     Topic("audit", (AuditRecord,), "actor", "delete", "CLI, console", "archiver, reconciler", 365 * DAY_MS),
 )

@@ -30,8 +30,8 @@ RETRY_SECONDS = 1.0
 PARALLEL = 1  # inserts beside the one of the calling thread: more of them would keep the other lane waiting
 KEPT = ("probes", "touches", "changes", "assets", "exposures", "findings", "runs", "agents", "rollups", "audit")
 # The small tables that every worker reads whole, each for itself: no row is made of them, but a record of theirs that can't be
-# decoded is set aside here, and so once. (The only reader of `campaigns` does it itself.)
-EXAMINED = tuple(topic.name for topic in TOPICS if topic.single and topic.events and topic.name != "campaigns")
+# decoded is set aside here, and so once. (The only readers of `campaigns` and of `pages` do it themselves.)
+EXAMINED = tuple(topic.name for topic in TOPICS if topic.single and topic.events and topic.name not in ("campaigns", "pages"))
 
 # ClickHouse's error codes. At fault is the installation: no table, column, database or right; a syntax that it does not know.
 FAULTY = frozenset({16, 36, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 497, 516})

@@ -78,7 +78,8 @@ class Assessor:
             context.state.delete(key)
         place = exposure.place
         where = f"{place.zone}|{place.address}|{place.port:05}|{place.transport.value}"
-        memory.keep_place(exposure.exposure_id, PlaceEntry(exposure.revision, exposure.base_risk if standing else None, where))
+        base = exposure.base_risk if standing else None
+        memory.keep_place(exposure.exposure_id, PlaceEntry(exposure.revision, base, where, exposure.baseline))
         if standing:
             memory.first_seen = min(memory.first_seen or exposure.observed_at, exposure.observed_at)
         if memory.told is None:
@@ -230,6 +231,7 @@ def draft_of(memory: FindingMemory, worst: Exposure, places: tuple[Place, ...], 
         reopened=memory.reopened,
         first_seen=memory.first_seen or memory.now,
         changed_at=memory.now,
+        baseline=memory.is_baseline(),
         **words(memory),
     )
 

@@ -22,7 +22,8 @@ RESOLVED_KEPT = 100
 
 
 class PlaceEntry(NamedTuple):
-    """One place of a finding: the revision of its exposure that counts, the base risk of what stands there (None: resolved), where it is.
+    """One place of a finding: the revision of its exposure that counts, the base risk of what stands there (None: resolved), where it is,
+    and whether it is of the baseline.
 
     As small as can be, since one certificate may be in ten thousand places; the rest is in the exposure itself.
     """
@@ -30,6 +31,7 @@ class PlaceEntry(NamedTuple):
     revision: int
     base: float | None
     where: str
+    baseline: bool = False
 
 
 class FindingMemory(BaseModel):
@@ -72,6 +74,10 @@ class FindingMemory(BaseModel):
     def worst(self) -> str | None:
         """The exposure id of the worst open place; equal ones go by id, so that the order of arrival does not matter."""
         return max(((one.base, key) for key, one in self.places.items() if one.base is not None), default=(0.0, None))[1]
+
+    def is_baseline(self) -> bool:
+        """Whether each open place is of the baseline: one that is news makes the finding news."""
+        return all(one.baseline for one in self.places.values() if one.base is not None)
 
     def open_places(self) -> list[str]:
         """The exposure ids of the open places, ordered by where they are."""

@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "identify": "identify",
     "sweep": "sweep",
     "ddl": "ddl",
+    "backtest": "backtest",
 }
 NOUNS: dict[str, str] = {
     "grant": "grants",

@@ -16,6 +16,7 @@ import structlog
 
 from infra.core.errors import Poison
 from infra.core.ports import Context, Emit, Record
+from processors.correlate.baseline import marked
 from processors.correlate.catalogue import BUILT_IN
 from processors.correlate.context_tables import exploited_of, index_intel, inventory_of, places_in
 from processors.correlate.contract import Rule, ServiceFacts
@@ -142,6 +143,7 @@ class Correlator:
         if facts is not None:
             host = load_host(context.state, place.zone, place.address)
             should = judge(self._rules_for(place), facts, host.names if host else (), place.evidence_ids)
+            should = marked(should, self._rules, place, facts, context.tables.table("intel"))
         told = differences(place, should)
         place.standing = {key: one for key, one in place.standing.items() if key in should}
         for exposure in told:
@@ -200,11 +202,22 @@ def take_in(place: PlaceMemory, change: AssetChange, host: HostMemory) -> None:
         return
     if change.kind in (ChangeKind.SERVICE_OPENED, ChangeKind.SERVICE_CLOSED):
         place.flapping = False
+    note_first(place, change)
     if change.after is not None:
         if not place.known and change.observed_at - host.first_seen > NEW_AFTER:
             place.new_until = change.observed_at + NEW_FOR
         place.known = True
     place.seen = change.after
+
+
+def note_first(place: PlaceMemory, change: AssetChange) -> None:
+    """Keep what the first look at a port saw, as long as the service has been open since."""
+    if change.kind is ChangeKind.SERVICE_OPENED:
+        place.first_at, place.first = (change.observed_at if change.baseline else None), None
+    elif change.after is None:
+        place.first_at = place.first = None
+    elif place.first_at is not None and place.first is None and place.seen != change.after:
+        place.first = place.seen
 
 
 def differences(place: PlaceMemory, should: dict[str, Exposure]) -> list[Exposure]:

@@ -57,6 +57,7 @@ class PlaceMemory(BaseModel):
 
     `revision` counts the times that exposures were told and never falls: HostMemory goes on counting. Once the service is closed and no
     exposure stands, the place is forgotten. `known`: it was seen once, now or earlier. `products`: its entries in the product index.
+    `first_at`: when the first look at the port found it open, where it has been since; `first`: what was seen then, where it differs now.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -76,6 +77,8 @@ class PlaceMemory(BaseModel):
     standing: dict[str, Exposure] = {}
     products: tuple[str, ...] = ()
     due: datetime | None = None
+    first_at: datetime | None = None
+    first: ServiceObservation | None = None
 
     @property
     def key(self) -> str:

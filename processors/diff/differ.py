@@ -14,6 +14,7 @@ from infra.core.settings import DifferSettings
 from processors.diff.diffing import Folded, fold_look, fold_observation, fold_time
 from processors.diff.draft import HOUR, MINUTE
 from processors.diff.glancing import Glance, glance
+from processors.diff.ground import Ground, ground_of, looks_of, never_looked_at, widened
 from processors.diff.settling import Settled, look_settles, looks_alike, observation_settles
 from processors.diff.votes import SECOND, Look, hosts_of, impact_on, silent
 from processors.enrich.fingerprints import Fingerprints, built_in
@@ -38,6 +39,7 @@ class Differ:
         self._decode_anew = functools.partial(_decode, codec)
         self._decode = functools.lru_cache(maxsize=CACHED)(self._decode_anew)
         self._header = codec.header("probes")
+        self._read_ground = functools.lru_cache(maxsize=CACHED)(functools.partial(_ground, codec))
         self._settled = Settled()
         self._glanced: tuple[bytes, Glance | None] = b"", None
 
@@ -70,6 +72,9 @@ class Differ:
 
     def _sweep(self, sweep: Sweep, context: Context) -> Iterator[Emit]:
         zone, transport, at = sweep["zone"], sweep["transport"], sweep["finished_at"]
+        place_of_looks = subnet_key(zone, sweep["subnet"])
+        looks = context.state.get(place_of_looks)
+        known = read_state(place_of_looks, looks, self._read_ground) if looks else Ground()
         asked = hash((transport, sweep["recall"], *((span["first"], span["last"]) for span in sweep["ports"])))
         for address, host in hosts_of(sweep).items():
             key = asset_key(zone, address)
@@ -80,7 +85,8 @@ class Differ:
             impact = impact_on(sweep, address)
             if not impact and self._settled.holds(place, at, said, state):
                 continue
-            look = Look(sweep, host or silent(address), impact)
+            first = never_looked_at(known, transport, address, host["answered"]) if host else frozenset()
+            look = Look(sweep, host or silent(address), impact, first)
             asset = self._asset(key, state)
             folded = fold_look(asset, look, self._settings)
             yield from self._keep(asset, folded, context)
@@ -89,6 +95,10 @@ class Differ:
                 self._settled.note(place, at, until, said, context.state.get(key))
             if folded.suspects:
                 yield confirmation(look, folded.suspects, self._settings)
+        wider = widened(known, sweep, self._settings.min_recall)
+        if wider is not known:
+            said_of = looks_of(wider, zone, sweep["subnet"])
+            context.state.put(place_of_looks, self._codec.encode("assets", Plain("SubnetLooks", said_of)))
 
     def _observation(self, seen: Observation, raw: bytes, context: Context) -> Iterator[Emit]:
         key, at = asset_key(seen["zone"], seen["address"]), seen["observed_at"]
@@ -113,7 +123,9 @@ class Differ:
         Judged is as of the hour's beginning, so that the asset's turn within it makes no difference.
         """
         hour, turn = minute - minute % HOUR, minute // MINUTE % TURNS
-        assets = (read_state(key, value, self._decode_anew) for key, value in context.state.scan() if turn_of(key) == turn)
+        assets = (
+            read_state(key, value, self._decode_anew) for key, value in context.state.scan() if turn_of(key) == turn and "/" not in key
+        )
         due = [(asset, folded) for asset in assets if (folded := fold_time(asset, hour, self._settings)).asset is not asset]
         for asset, folded in due:
             yield from self._keep(asset, folded, context)
@@ -158,6 +170,11 @@ def confirmation(look: Look, ports: tuple[int, ...], settings: DifferSettings) -
 def _decode(codec: Codec, value: bytes) -> Asset:
     asset: Any = codec.read("assets", value).fields
     return cast("Asset", asset)
+
+
+def _ground(codec: Codec, value: bytes) -> Ground:
+    looks: Any = codec.read("assets", value).fields
+    return ground_of(looks)
 
 
 def _check(addresses: Iterable[str], subnet: str) -> None:

@@ -38,7 +38,7 @@ def fold_look(asset: Asset | None, look: Look, settings: DifferSettings) -> Fold
         if service["unit_id"] != look.unit_id and service["last_seen"] < look.at:  # not by an old look that is read again
             _announce(draft, service, service_on(service["port"], service["transport"]), settings)
     for port in look.host["answered"]:
-        _answered(draft, (look.transport, port), look.at, look.unit_id, settings)
+        _answered(draft, (look.transport, port), look.at, look.unit_id, settings, port in look.first)
     suspects, closed = [], False
     for service in draft.in_order():
         if service["transport"] == look.transport and service["status"] != "closed":
@@ -110,22 +110,22 @@ def fold_time(asset: Asset, minute: int, settings: DifferSettings) -> Folded:
     return Folded(draft.done(settings), tuple(draft.changes))
 
 
-def _answered(draft: Draft, key: Key, at: int, unit_id: str, settings: DifferSettings) -> None:
-    """The port answered: a new service or a closed one opens, a suspected one is cleared."""
+def _answered(draft: Draft, key: Key, at: int, unit_id: str, settings: DifferSettings, first: bool = False) -> None:
+    """The port answered: a new service or a closed one opens, a suspected one is cleared. `first`: no look at it was taken before."""
     service = draft.services.get(key)
     if service is None:
         if draft.room():
-            draft.put(_fresh(key, at, unit_id))
+            draft.put(_fresh(key, at, unit_id, first))
         return
     if at <= as_of(service):
         return
     answered: ServiceState = {**service, "status": "open", "votes": [], "last_seen": at, "unit_id": unit_id}
     if service["status"] == "closed":
-        answered = {**answered, "seen": None, "transitions": forgetting(service["transitions"], at, settings)}
+        answered = {**answered, "seen": None, "baseline": False, "transitions": forgetting(service["transitions"], at, settings)}
     draft.put(answered)
 
 
-def _fresh(key: Key, at: int, unit_id: str) -> ServiceState:
+def _fresh(key: Key, at: int, unit_id: str, first: bool) -> ServiceState:
     """A service that is seen for the first time, and not told yet."""
     return {
         "port": key[1],
@@ -138,6 +138,7 @@ def _fresh(key: Key, at: int, unit_id: str) -> ServiceState:
         "transitions": [at],
         "flapping": False,
         "unit_id": unit_id,
+        "baseline": first,
     }
 
 

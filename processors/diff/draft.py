@@ -170,6 +170,7 @@ class Draft:
                 "summary": summary,
                 "evidence_ids": list(told) or ([service["unit_id"]] if service and service["unit_id"] else []),
                 "observed_at": self._at if at is None else at,
+                "baseline": service["baseline"] if service else False,
             }
         )
 

@@ -23,11 +23,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One unit's look at one host. `impact`: ports on which it stopped answering while it was probed."""
+    """One unit's look at one host.
+
+    `impact`: ports on which it stopped answering while it was probed. `first`: ports that answered and that no look was taken at before.
+    """
 
     sweep: Sweep
     host: HostPorts
     impact: tuple[int, ...] = ()
+    first: frozenset[int] = frozenset()
 
     @property
     def unit_id(self) -> str:

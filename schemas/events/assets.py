@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.events.base import Event, Fraction, Port, Timestamp, Transport
+from schemas.events.base import Event, Fraction, Port, PortRange, Timestamp, Transport
 from schemas.events.observations import Hop, ServiceObservation
 
 
@@ -46,6 +46,7 @@ class ServiceState(Event):
     transitions: tuple[Timestamp, ...] = ()
     flapping: bool = False
     unit_id: str = Field("", description="the unit that saw it last")
+    baseline: bool = Field(False, description="the first look that anyone took at this port found it open, and it has been since")
 
 
 class AssetState(Event):
@@ -63,6 +64,26 @@ class AssetState(Event):
     last_seen: Timestamp
     last_looked: Timestamp
     recall: Fraction = 1.0
+
+
+class LookedAt(Event):
+    """Ports of addresses (as networks, each within the subnet) that were looked at at least once."""
+
+    transport: Transport = Transport.TCP
+    addresses: tuple[str, ...]
+    ports: tuple[PortRange, ...]
+
+
+class SubnetLooks(Event):
+    """What of a subnet was ever looked at, so that a service that opened since can be told from one that was always there.
+
+    `full`: there are too many addresses to remember; all of the subnet counts as looked at.
+    """
+
+    zone: str
+    subnet: str
+    looked: tuple[LookedAt, ...] = ()
+    full: bool = False
 
 
 class ChangeKind(StrEnum):
@@ -98,3 +119,4 @@ class AssetChange(Event):
     summary: str
     evidence_ids: tuple[str, ...] = ()
     observed_at: Timestamp
+    baseline: bool = Field(False, description="the service was open when its port was looked at for the first time")

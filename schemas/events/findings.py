@@ -60,6 +60,7 @@ class Exposure(Event):
     evidence_ids: tuple[str, ...]
     evidence: str = Field("", description="what was seen, capped; hostile input")
     observed_at: Timestamp
+    baseline: bool = Field(False, description="it stood already at the first look at its port, and is not known to be exploited")
 
 
 class FindingStatus(StrEnum):
@@ -162,6 +163,24 @@ class Finding(Event):
     first_seen: Timestamp
     changed_at: Timestamp
     resolved_at: Timestamp | None = None
+    baseline: bool = Field(False, description="it is at no place where it is newer than the first look there, or known to be exploited")
+
+
+class PageKind(StrEnum):
+    """Why someone is told of a finding: it calls for attention, more than before, or no longer."""
+
+    RAISED = "raised"
+    WORSE = "worse"
+    OVER = "over"
+
+
+class Page(Event):
+    """One thing to tell the receiver of a webhook. The id is a hash of webhook, finding, revision and kind."""
+
+    page_id: str
+    webhook: str
+    kind: PageKind
+    finding: Finding
 
 
 class ModelExchange(Event):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from schemas.events.assets import AssetChange, AssetState, ChangeKind, ServiceState, ServiceStatus, Vote, VoteKind
-from schemas.events.base import Event
+from schemas.events.assets import AssetChange, AssetState, ChangeKind, LookedAt, ServiceState, ServiceStatus, SubnetLooks, Vote, VoteKind
+from schemas.events.base import Event, PortRange
 from schemas.events.context import Criticality, InventoryRecord
 from schemas.events.findings import (
     Exposure,
@@ -11,6 +11,8 @@ from schemas.events.findings import (
     Finding,
     FindingStatus,
     ModelExchange,
+    Page,
+    PageKind,
     Rank,
     Review,
     ReviewStatus,
@@ -23,6 +25,39 @@ from schemas.events.operations import AgentState, AgentStatus, AuditRecord, Roll
 from schemas.examples.ground import ADDRESS, AT, COMMENT, DECISION, FINDING_ID, FIRED, PLACE, SERVICE, SUBNET, UNIT
 from schemas.ids import content_id
 
+FINDING = Finding(
+    finding_id=FINDING_ID,
+    revision=2,
+    status=FindingStatus.ACCEPTED,
+    zone="default",
+    rule="certificate-expired",
+    subject="ab" * 32,
+    title="A certificate has expired",
+    why="Clients must ignore a warning to connect.",
+    action="Renew it.",
+    places=(PLACE,),
+    base_risk=50.0,
+    floor=30.0,
+    ceiling=70.0,
+    risk=50.0,
+    rank=Rank.MEDIUM,
+    rationale="certificate-expired: base 50 (ended 35 days ago)",
+    rules=(FIRED,),
+    cves=("CVE-2026-0001",),
+    owner="web team",
+    criticality="high",
+    tags=("dmz",),
+    evidence_ids=(UNIT,),
+    decision=DECISION,
+    assignee="ann",
+    comment=COMMENT,
+    review=Review(status=ReviewStatus.DONE, content_hash="cd" * 16, model="local", prompt_hash="ef" * 16, explanation="It ended.", note=""),
+    reopened=1,
+    first_seen=AT,
+    changed_at=AT,
+    resolved_at=AT,
+    baseline=True,
+)
 FINDINGS: tuple[tuple[str, Event], ...] = (
     (
         "assets",
@@ -43,6 +78,7 @@ FINDINGS: tuple[tuple[str, Event], ...] = (
                     transitions=(AT,),
                     flapping=True,
                     unit_id=UNIT,
+                    baseline=True,
                 ),
             ),
             path=(Hop(ttl=1, address="198.18.0.2"),),
@@ -50,6 +86,15 @@ FINDINGS: tuple[tuple[str, Event], ...] = (
             last_seen=AT,
             last_looked=AT,
             recall=0.99,
+        ),
+    ),
+    (
+        "assets",
+        SubnetLooks(
+            zone="default",
+            subnet=SUBNET,
+            looked=(LookedAt(addresses=(f"{ADDRESS}/32",), ports=(PortRange(first=80, last=80), PortRange(first=443, last=443))),),
+            full=True,
         ),
     ),
     (
@@ -70,6 +115,7 @@ FINDINGS: tuple[tuple[str, Event], ...] = (
             summary="tcp/443 changed: nginx 1.22.0 to 1.22.1",
             evidence_ids=(UNIT,),
             observed_at=AT,
+            baseline=True,
         ),
     ),
     (
@@ -96,45 +142,11 @@ FINDINGS: tuple[tuple[str, Event], ...] = (
             evidence_ids=(UNIT,),
             evidence="CN=legacy.lab.test",
             observed_at=AT,
+            baseline=True,
         ),
     ),
-    (
-        "findings",
-        Finding(
-            finding_id=FINDING_ID,
-            revision=2,
-            status=FindingStatus.ACCEPTED,
-            zone="default",
-            rule="certificate-expired",
-            subject="ab" * 32,
-            title="A certificate has expired",
-            why="Clients must ignore a warning to connect.",
-            action="Renew it.",
-            places=(PLACE,),
-            base_risk=50.0,
-            floor=30.0,
-            ceiling=70.0,
-            risk=50.0,
-            rank=Rank.MEDIUM,
-            rationale="certificate-expired: base 50 (ended 35 days ago)",
-            rules=(FIRED,),
-            cves=("CVE-2026-0001",),
-            owner="web team",
-            criticality="high",
-            tags=("dmz",),
-            evidence_ids=(UNIT,),
-            decision=DECISION,
-            assignee="ann",
-            comment=COMMENT,
-            review=Review(
-                status=ReviewStatus.DONE, content_hash="cd" * 16, model="local", prompt_hash="ef" * 16, explanation="It ended.", note=""
-            ),
-            reopened=1,
-            first_seen=AT,
-            changed_at=AT,
-            resolved_at=AT,
-        ),
-    ),
+    ("findings", FINDING),
+    ("pages", Page(page_id=content_id("page", "example"), webhook="soc", kind=PageKind.WORSE, finding=FINDING)),
     ("decisions", DECISION),
     (
         "exchanges",

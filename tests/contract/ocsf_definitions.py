@@ -44,8 +44,9 @@ class Definitions:
         return found
 
     def _observables(self) -> set[int]:
-        """The observable types: every `observable` number in types, attributes and objects."""
-        marked = [*self._types.values(), *self._attributes.values(), *self._by_name.values()]
+        """The observable types: every `observable` number in types, attributes, objects, and attributes of objects."""
+        inside = [one for data in self._by_name.values() for one in data.get("attributes", {}).values() if isinstance(one, dict)]
+        marked = [*self._types.values(), *self._attributes.values(), *self._by_name.values(), *inside]
         return {one["observable"] for one in marked if isinstance(one.get("observable"), int)}
 
     def _merged(self, folder: str, name: str, profiles: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:

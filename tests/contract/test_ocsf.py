@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from consumers.notify.ocsf import DETECTION, VULNERABILITY, to_ocsf
-from schemas.events.findings import Decision, DecisionKind, Finding, FindingStatus, FiredRule, Place, Rank
+from consumers.notify.ocsf import COMPLIANCE, DETECTION, VULNERABILITY, standards_of, to_ocsf
+from processors.correlate.adjustments import PROOF
+from processors.correlate.catalogue import BUILT_IN
+from schemas.events.findings import Decision, DecisionKind, Finding, FindingStatus, FiredRule, Place, Rank, Review, ReviewStatus
 from tests.contract.ocsf_definitions import ARCHIVE, definitions
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -45,11 +47,23 @@ def finding(**over: object) -> Finding:
     return Finding.model_validate(fields | over)
 
 
-PLAIN = (FiredRule(rule="new-host", effect="base 10", input="host", source="CIS Control 1"),)
+PLAIN = (FiredRule(rule="new-host", effect="base 10", input="host", source="our own"),)
+PROVED = FiredRule(rule=PROOF.name, effect="floor 70", input="shown by a probe", source=PROOF.source)
+
+
+def under(rule: str, source: str, **over: object) -> Finding:
+    """A finding of this rule."""
+    return finding(rule=rule, rules=(FiredRule(rule=rule, effect="base 50", input="what was seen", source=source), PROVED), **over)
+
+
+CLASSES = {VULNERABILITY: "vulnerability_finding", COMPLIANCE: "compliance_finding", DETECTION: "detection_finding"}
 CASES = [
     finding(),
     finding(rules=PLAIN, rank=Rank.INFO, risk=5.0),
     finding(cves=("CVE-2024-0001", "CVE-2024-0002"), revision=4),
+    finding(tags=("dmz", "web"), baseline=True, reopened=2),
+    finding(review=Review(status=ReviewStatus.DONE, content_hash="c", model="m", prompt_hash="p", explanation="Because.")),
+    *(under(one.name, one.source, status=status) for one in BUILT_IN for status in (FindingStatus.OPEN, FindingStatus.RESOLVED)),
     *(finding(status=status, revision=2) for status in FindingStatus),
     *(finding(rank=rank, rules=PLAIN) for rank in Rank),
     *(
@@ -63,7 +77,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 def test_every_finding_is_valid(case: Finding) -> None:
     event = to_ocsf(case, "0.1.0")
-    kind = {VULNERABILITY: "vulnerability_finding", DETECTION: "detection_finding"}[event["class_uid"]]
+    kind = CLASSES[event["class_uid"]]
     assert definitions().problems(event, kind) == []
 
 
@@ -83,5 +97,37 @@ def test_the_check_sees_what_is_wrong() -> None:
 
 
 def test_a_cwe_makes_it_a_vulnerability_and_its_absence_a_detection() -> None:
-    assert to_ocsf(finding(), "0")["vulnerabilities"][0]["cwe"] == {"uid": "CWE-306"}
+    assert to_ocsf(finding(), "0")["vulnerabilities"][0]["cwe"]["uid"] == "CWE-306"
     assert to_ocsf(finding(rules=PLAIN), "0")["class_uid"] == DETECTION
+
+
+@pytest.mark.parametrize(
+    ("rule", "source", "kind"),
+    [
+        ("management-reachable", "CISA BOD 23-02; CIS Controls v8, 4.4 and 12.8", COMPLIANCE),
+        ("service-unexpected", "CIS Controls v8, 2.3 and 4.8; NIST SP 800-53 CM-7", COMPLIANCE),
+        ("service-new", "CIS Controls v8, 1.1 and 13.6", DETECTION),
+        ("service-flapping", "NIST SP 800-137", DETECTION),
+        ("tls-outdated", "RFC 8996; NIST SP 800-52r2, 3.1; CWE-327", VULNERABILITY),
+        ("someones-own", "we say so", DETECTION),
+    ],
+)
+def test_the_class_is_what_the_rule_is(rule: str, source: str, kind: int) -> None:
+    assert to_ocsf(under(rule, source), "0")["class_uid"] == kind
+
+
+def test_a_compliance_finding_names_the_standards_and_passes_once_resolved() -> None:
+    case = under("service-unexpected", "CIS Controls v8, 2.3 and 4.8; NIST SP 800-53 CM-7")
+    assert standards_of(case) == [("CIS Controls v8", "2.3 and 4.8"), ("NIST SP 800-53", "CM-7")]
+    compliance = to_ocsf(case, "0")["compliance"]
+    assert compliance["requirements"] == ["CIS Controls v8 2.3 and 4.8", "NIST SP 800-53 CM-7"]
+    assert (compliance["status_id"], compliance["checks"][0]["status_id"]) == (3, 3)
+    assert to_ocsf(case.model_copy(update={"status": FindingStatus.RESOLVED}), "0")["compliance"]["status"] == "Pass"
+
+
+def test_nobody_is_alerted_of_the_baseline_and_work_in_hand_is_in_progress() -> None:
+    case = under("service-new", "CIS Controls v8, 1.1")
+    assert to_ocsf(case, "0")["is_alert"]
+    assert not to_ocsf(case.model_copy(update={"baseline": True}), "0")["is_alert"]
+    assert to_ocsf(case.model_copy(update={"assignee": "ann"}), "0")["status"] == "In Progress"
+    assert to_ocsf(case, "0")["confidence"] == "High"

@@ -12,6 +12,7 @@ from avro.schema import parse
 
 from schemas.avro_form import FOLDER, as_text
 from schemas.codec import Codec, UndecodableError, plainly
+from schemas.events.assets import SubnetLooks
 from schemas.events.base import Event
 from schemas.examples import EXAMPLES
 from schemas.release import HISTORY, Catalog, avro_topics, current_schema, released, schema_id, without_docs
@@ -107,7 +108,7 @@ def test_fastavro_accepts_the_schemas_and_examples_as_written() -> None:
 )
 def test_rows_of_one_table_have_the_same_columns_whatever_is_filled(topic: str, event: Event) -> None:
     rows = rows_of(event, EXAMPLES[0][1].valid_from)  # type: ignore[attr-defined]
-    assert rows, topic
+    assert rows or isinstance(event, SubnetLooks), topic
     shapes: dict[str, set[tuple[str, ...]]] = {}
     for table, row in rows:
         shapes.setdefault(table, set()).add(tuple(row))
