@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from processors.correlate.contract import Rule, ServiceFacts
-from processors.correlate.judging import judge
+from processors.correlate.judging import detected
 from processors.correlate.memory import PlaceMemory
 from schemas.events.base import Event
 from schemas.events.findings import Exposure
@@ -26,9 +26,12 @@ def marked(
         return should
     fired = {one.rule for one in should.values()}
     then = replace(facts, service=place.first or facts.service, now=place.first_at, flapping=False, new=False, impact=False)
-    stood = judge((rule for rule in rules if rule.name in fired), then, (), ())
+    words = ((rule.name, detected(rule, then)) for rule in rules if rule.name in fired)
+    stood = {(name, word.subject or then.place) for name, word in words if word is not None}
     return {
-        key: one.model_copy(update={"baseline": True}) if key in stood and is_old(one.cves, place.first_at, intel) else one
+        key: one.model_copy(update={"baseline": True})
+        if (one.rule, one.subject) in stood and is_old(one.cves, place.first_at, intel)
+        else one
         for key, one in should.items()
     }
 
