@@ -99,7 +99,9 @@ def test_what_a_post_comes_to(answer: Answer, taken: bool, again: bool, words: s
         assert time.monotonic() - begun < 10
         assert (outcome.taken, outcome.again) == (taken, again)
         assert words in outcome.reason
-        assert len(receiver.requests) == 1
+        assert (
+            len(receiver.requests) <= 1 if words.startswith("within") else len(receiver.requests) == 1
+        )  # the time may end before it is heard
 
 
 def test_a_receiver_that_is_not_there_is_tried_again() -> None:
