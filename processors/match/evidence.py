@@ -72,8 +72,10 @@ def seen(cpes: tuple[str, ...], version: str = "", builder: str = "", revision: 
 
 
 def upstream(version: str) -> str:
-    """The maker's version out of what a banner says: `9.2p1` of `9.2p1 Debian 2+deb12u3`, but all of `8.0 U3`."""
+    """The maker's version out of what a banner says: `9.2p1` of `9.2p1 Debian 2+deb12u3`, but all of `8.0 U3`; '' of `3.X - 4.X`."""
     words = version.split()
+    if " - " in version or (words and words[0].lower().endswith(".x")):
+        return ""
     if len(words) < 2 or words[1].rstrip("0123456789").lower() in SPACED:
         return " ".join(words[:3])
     return words[0]
@@ -89,7 +91,9 @@ def limits(platforms: Iterable[str]) -> frozenset[str]:
     """The systems that a statement is limited to, by name, or in its own words; empty where it holds on all that matter."""
     words = [one.strip() for one in platforms]
     low = [one.lower() for one in words]
-    if not words or any(one in ("", "unknown", "all", "any", "n/a") or one.startswith(("x64", "x86", "32-bit", "64 bit", "64-bit")) for one in low):
+    if not words or any(
+        one in ("", "unknown", "all", "any", "n/a") or one.startswith(("x64", "x86", "32-bit", "64 bit", "64-bit")) for one in low
+    ):
         return frozenset()
     named = frozenset(name for one in low for word, name in SYSTEMS.items() if word in one)
     if {"windows", "linux"} <= named:

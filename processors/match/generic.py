@@ -12,9 +12,33 @@ from dataclasses import dataclass
 PIECES = re.compile(r"[0-9]+|[a-z]+|[^0-9a-z]+")
 EARLIER = {"dev": 0, "alpha": 1, "beta": 2, "milestone": 3, "rc": 4, "cr": 4, "pre": 9, "preview": 9, "ea": 9, "snapshot": 9, "nightly": 9}
 """Words of versions before the one that they stand behind. Those of rank 9 compare with themselves only."""
-LATER = frozenset("p patch pl sp u update upd r rev revision h hf hotfix s cu build fix fp post mr d".split())
+LATER = frozenset(
+    [
+        "p",
+        "patch",
+        "pl",
+        "sp",
+        "u",
+        "update",
+        "upd",
+        "r",
+        "rev",
+        "revision",
+        "h",
+        "hf",
+        "hotfix",
+        "s",
+        "cu",
+        "build",
+        "fix",
+        "fp",
+        "post",
+        "mr",
+        "d",
+    ]
+)
 """Words of versions after the one that they stand behind; as a rule a number follows."""
-NOTHING = frozenset("final ga release stable".split())
+NOTHING = frozenset(["final", "ga", "release", "stable"])
 SPACED = frozenset((*EARLIER, *LATER))
 """Words that may stand behind a blank (`8.0 U3`): others make it a sentence."""
 JOINTS = frozenset(("", ".", "-", "_", " ", ").", ")", ")-"))
@@ -113,7 +137,7 @@ def compare(left: Generic, right: Generic) -> int | None:
 
 
 def _longer(parts: tuple[Part, ...]) -> int | None:
-    """A version with one number more against one with these parts instead: `1.2.1` is after `1.2-rc1` and `1.2p1`; `1.0.2k` can't be told."""
+    """A version with one number more than one with these parts: `1.2.1` is after `1.2-rc1` and `1.2p1`; of `1.2k` none can say."""
     return 1 if not parts or (parts[0].kind == WORD and parts[0].side is not None) or parts[0].text in (".", "-") else None
 
 

@@ -1,7 +1,7 @@
 """The verdict on one service and one CVE: affected, possible or not affected, how sure that is, and why in words. Pure.
 
-A version in a banner is a hint. It is `affected` only where a source's range holds it and nothing speaks against it; where the versions can't be
-compared, the sources disagree, or a distribution may have mended the version in place, it is `possible`, which asks for a closer look.
+A version in a banner is a hint. It is `affected` only where a source's range holds it and nothing speaks against it; where the versions
+can't be compared, the sources disagree, or a distribution may have mended the version in place, it is `possible`: look closer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 from processors.match import packages
 from processors.match.evidence import Seen, limits
 from processors.match.products import cpe_parts, is_distribution, product_key
-from processors.match.ranges import Range, Stated, branch_doubt, stated
+from processors.match.ranges import Range, Stated, branch_doubt, latest, stated
 from schemas.events.intel import AffectedProduct, IntelRecord, VersionStatus
 
 
@@ -172,22 +172,30 @@ def _word(version: str, said: Stated, source: str) -> Ruling:
     if unread := [one for one in said.unread if one.status is not VersionStatus.UNAFFECTED]:
         return Ruling(Word.UNREADABLE, source, f"'{unread[0].text[:40]}', which {source} states as version, names no range", 0.15)
     shown = ", ".join(str(one) for one in said.ranges[:3]) + (" …" if len(said.ranges) > 3 else "")
+    accused = any(one.status is VersionStatus.AFFECTED for one in said.ranges)
+    if said.default is VersionStatus.AFFECTED and accused:
+        return Ruling(
+            Word.DOUBTED, source, f"{source} lists {shown} as affected, and yet all other versions, {version} too, by default", 0.4
+        )
     if said.default is VersionStatus.AFFECTED:
         return Ruling(Word.AFFECTED, source, f"{source} says that all versions are affected{f' but {shown}' if shown else ''}", 0.65)
     if said.default is VersionStatus.UNAFFECTED:
-        return Ruling(Word.DEFAULT, source, f"{version} is not in {shown or 'any range'}, and {source} says that others are unaffected", 0.9)
-    if any(one.status is VersionStatus.AFFECTED for one in said.ranges):
+        return Ruling(
+            Word.DEFAULT, source, f"{version} is not in {shown or 'any range'}, and {source} says that others are unaffected", 0.9
+        )
+    if accused:
         return Ruling(Word.OUTSIDE, source, f"{version} is not in {shown}, which {source} says is affected", 0.6)
     return Ruling(Word.DOUBTED, source, f"{source} says nothing of {version}", 0.2)
 
 
 def _held(version: str, holding: list[Range], said: Stated, source: str) -> Ruling:
-    """Of ranges that hold the version the single versions count before the others; the order of ranges counts for nothing."""
-    counting = [one for one in holding if one.single] or holding
+    """Of ranges that hold the version those that begin last count; the order of ranges counts for nothing."""
+    counting = latest([one for one in holding if one.single] or holding)
     statuses = {one.status_of(version) for one in counting}
-    where = counting[0]
     if len(statuses) > 1:
         return Ruling(Word.DOUBTED, source, f"{source} contradicts itself on {version}", 0.4)
+    doubts = {one: branch_doubt(said.ranges, one, version) for one in counting}
+    where = min((one for one in counting if doubts[one] is None), key=str, default=min(counting, key=str))
     status = statuses.pop()
     if status is None:
         return Ruling(Word.UNREADABLE, source, f"{version} can't be compared with the changes in {where} ({source})", 0.3)
@@ -195,7 +203,7 @@ def _held(version: str, holding: list[Range], said: Stated, source: str) -> Ruli
         return Ruling(Word.DOUBTED, source, f"{source} does not know whether {where} is affected", 0.25)
     if status is VersionStatus.UNAFFECTED:
         return Ruling(Word.UNAFFECTED, source, f"{version} is in {where}, which {source} says is unaffected", 0.95)
-    if doubt := branch_doubt(said.ranges, version):
+    if doubt := doubts[where]:
         why = f"{version} is above the end of its own branch ({doubt}), though {source}'s {where} holds it"
         return Ruling(Word.DOUBTED, source, why, 0.4)
     sure = 0.75 if where.worded else 0.9 if where.single else 0.85
@@ -211,7 +219,8 @@ def combine(rulings: Iterable[Ruling], version: str = "") -> tuple[Verdict, floa
     found = sorted(set(rulings), key=lambda one: (one.word, -one.confidence, one.source, one.why))
     by = {word: [one for one in found if one.word is word] for word in Word}
     accusing = {one.source for one in by[Word.AFFECTED]}
-    firm = by[Word.UNAFFECTED] + [one for one in by[Word.DEFAULT] if one.source not in accusing]
+    unclear = accusing | {one.source for one in (*by[Word.UNREADABLE], *by[Word.DOUBTED])}
+    firm = by[Word.UNAFFECTED] + [one for one in by[Word.DEFAULT] if one.source not in unclear]
     if affected := by[Word.AFFECTED]:
         if firm:
             return Verdict.POSSIBLE, 0.5, f"{affected[0].why}; but {firm[0].why}"

@@ -135,10 +135,12 @@ def _from_to(text: str) -> bool:
 
 
 def _without(product: str, text: str) -> str:
-    name = product.strip().lower()
-    if name and text.lower().startswith(f"{name} ") and text[len(name) + 1 :].strip()[:1].isdigit():
-        return text[len(name) + 1 :].strip()
-    return text
+    """The text behind words of the product's name."""
+    names = set(product.lower().replace(",", " ").split())
+    words = text.split()
+    while len(words) > 1 and words[0].lower() in names and not words[0][:1].isdigit():
+        del words[0]
+    return " ".join(words)
 
 
 def _is_version(word: str) -> bool:

@@ -14,14 +14,67 @@ from importlib.resources import files
 from processors.enrich.cpe import PREFIX, VALUE
 
 WORDS = re.compile(r"[a-z0-9+]+")
-LEGAL = frozenset("inc incorporated corp corporation ltd limited llc gmbh ag sa co company software foundation project group the organization".split())
+LEGAL = frozenset(
+    [
+        "inc",
+        "incorporated",
+        "corp",
+        "corporation",
+        "ltd",
+        "limited",
+        "llc",
+        "gmbh",
+        "ag",
+        "sa",
+        "co",
+        "company",
+        "software",
+        "foundation",
+        "project",
+        "group",
+        "the",
+        "organization",
+    ]
+)
 """Words of a vendor's name that some sources have and others leave out."""
 UNKNOWN = frozenset(("", "n/a", "na", "unknown", "unspecified", "*", "-"))
-VAGUE = frozenset("server software firmware router httpserver webserver core agent engine gateway manager client product library".split())
+VAGUE = frozenset(
+    [
+        "server",
+        "software",
+        "firmware",
+        "router",
+        "httpserver",
+        "webserver",
+        "core",
+        "agent",
+        "engine",
+        "gateway",
+        "manager",
+        "client",
+        "product",
+        "library",
+    ]
+)
 """Names that many vendors' products have: without a vendor they say nothing."""
-SHIPPERS = frozenset(("debian", "canonical", "redhat", "fedoraproject", "suse", "opensuse", "centos", "almalinux", "rockylinux", "amazon", "linux"))
+SHIPPERS = frozenset(
+    ("debian", "canonical", "redhat", "fedoraproject", "suse", "opensuse", "centos", "almalinux", "rockylinux", "amazon", "linux")
+)
 OPERATING = frozenset(
-    ("debianlinux", "debian", "ubuntulinux", "ubuntu", "fedora", "leap", "opensuse", "centos", "almalinux", "rockylinux", "linux", "linuxkernel")
+    (
+        "debianlinux",
+        "debian",
+        "ubuntulinux",
+        "ubuntu",
+        "fedora",
+        "leap",
+        "opensuse",
+        "centos",
+        "almalinux",
+        "rockylinux",
+        "linux",
+        "linuxkernel",
+    )
 )
 EDITIONS = ("enterpriselinux", "linuxenterprise", "suselinux", "rhel", "opensuse", "leap", "ubuntu", "debian")
 MOST = 128  # characters of a name
@@ -99,3 +152,13 @@ def packages_of(key: str) -> tuple[str, ...]:
 def package_key(distribution: str, name: str) -> str:
     """The key of a distribution's package: `debian/openssh`, without signs as products have none."""
     return f"{distribution}/{''.join(WORDS.findall(name[:MOST].lower()))}"
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def names_of(key: str) -> tuple[str, ...]:
+    """Names of the products that a key of a record may mean, without vendors: of `debian/bind9` it is `bind`, of `*:redis` `redis`."""
+    distribution, slash, package = key.partition("/")
+    if not slash:
+        return (key.partition(":")[2],)
+    others = [own for own, packages in _aliases()[2].items() if key in (package_key(distribution, name) for name in packages)]
+    return tuple(dict.fromkeys((package, *(own.partition(":")[2] for own in others))))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from processors.match import phrases
-from processors.match.versions import compare, parsed, scheme_of
+from processors.match.versions import compare, is_semver, parsed, scheme_of
 from schemas.events.intel import AffectedProduct, VersionChange, VersionRange, VersionStatus
 
 OPEN = frozenset(("", "0", "*", "unspecified", "n/a", "-", "?", "all", "any", "none", "unknown", "0.0", "0.0.0"))
@@ -39,6 +39,12 @@ class Range:
     def single(self) -> bool:
         """Whether it holds one version."""
         return self.start == self.end != "" and self.included
+
+    @property
+    def empty(self) -> bool:
+        """Whether its end lies before its start, or at it without belonging to it: a slip of who wrote the record."""
+        order = compare(self.start, self.end, self.scheme) if self.start and self.end else None
+        return order is not None and (order > 0 or (order == 0 and not self.included))
 
     def __str__(self) -> str:
         """The range as people write it: `2.4.0 ≤ version < 2.4.51`."""
@@ -130,7 +136,9 @@ def _ranges(one: VersionRange, product: str) -> Iterator[Range]:
     start = phrases.series_of(start) or start
     if _silly(start) or (end.lower() not in ENDLESS and _silly(end)):
         return
-    yield _range(one, scheme, start, after, "" if end.lower() in ENDLESS else end, bool(one.less_than_or_equal), False)
+    found = _range(one, scheme, start, after, "" if end.lower() in ENDLESS else end, bool(one.less_than_or_equal), False)
+    if not found.empty:
+        yield found
 
 
 def _plain(read: phrases.Stretch) -> bool:
@@ -144,6 +152,9 @@ def _silly(text: str) -> bool:
 
 def _range(one: VersionRange, scheme: str, start: str, after: bool, end: str, included: bool, worded: bool) -> Range:
     series = phrases.series_of(end)
+    bounds = (start, "" if series else end, *(change.at for change in one.changes))
+    if scheme == "semver" and not all(is_semver(bound) for bound in bounds if bound):
+        scheme = ""  # Junos' 22.3R2 is called semver by many; one range is compared in one way
     numbers = tuple(int(number) for number in series.split(".")) if series else ()
     return Range(one.status, scheme, start, after, "" if series else end, included, numbers, one.changes, worded)
 
@@ -154,17 +165,36 @@ def leading(version: str) -> tuple[int, ...] | None:
     return found.numbers if found and found.numbers else None
 
 
-def branch_doubt(ranges: tuple[Range, ...], version: str) -> Range | None:
-    """The range of a version's own branch whose end it has passed, though a later branch's range without a start holds it too.
+def latest(holding: list[Range]) -> list[Range]:
+    """Of ranges that hold a version, those that begin last: the most exact ones. Ranges should be disjoint, but some records' are not.
+
+    `17.1.0 ≤ version` unaffected and `14.1.0 ≤ version` affected are meant as branches: of 17.1.2 the former speaks.
+    """
+    return [one for one in holding if not any(_begins_before(one, other) for other in holding)]
+
+
+def _begins_before(one: Range, other: Range) -> bool:
+    if not one.start or not other.start:
+        return bool(other.start) and not one.start
+    return compare(one.start, other.start, one.scheme) == -1
+
+
+def branch_doubt(ranges: tuple[Range, ...], held: Range, version: str) -> Range | None:
+    """The range whose end in its own branch a version has passed, though a range of another branch holds it too.
 
     `5.7.42 and prior, 8.0.33 and prior`: to the letter 5.7.44 is affected, but hardly meant. None where there is no such doubt.
     """
-    open_ended = [one for one in ranges if one.status is VersionStatus.AFFECTED and not one.start and (one.end or one.series)]
     mine = leading(version)
-    if len(open_ended) < 2 or mine is None:
+    if mine is None or held.single or _ends_in_branch(held, mine) or same_branch(leading(held.start) if held.start else None, mine):
         return None
-    for one in open_ended:
-        end = one.series or leading(one.end)
-        if end and len(end) > 1 and mine[: len(end) - 1] == end[:-1] and one.holds(version) is False:
-            return one
-    return None
+    passed = [one for one in ranges if one.status is VersionStatus.AFFECTED and not one.single and _ends_in_branch(one, mine)]
+    return next((one for one in passed if one.holds(version) is False), None)
+
+
+def _ends_in_branch(one: Range, mine: tuple[int, ...]) -> bool:
+    return same_branch(one.series or (leading(one.end) if one.end else None), mine)
+
+
+def same_branch(bound: tuple[int, ...] | None, mine: tuple[int, ...]) -> bool:
+    """Whether two versions differ in the last number of the first at most."""
+    return bound is not None and len(bound) > 1 and mine[: len(bound) - 1] == bound[:-1]

@@ -1,7 +1,8 @@
 """Compares versions by the rules of their scheme: semver, rpm, deb, maven, or the order that most makers mean. Pure.
 
 rpm, deb and maven are compared by univers (github.com/aboutcode-org/univers), whose modules are imported when first needed. SemVer 2.0.0 is
-compared here, since univers reads `1.2.3.4` as 1.2.3 with a build number, so that 1.2.3.4 and 1.2.3.5 would be the same.
+compared here, since univers reads `1.2.3.4` as 1.2.3 with a build number, so that 1.2.3.4 and 1.2.3.5 would be the same. Capitals count for
+nothing, against the letter of some schemes, since CPE names have none.
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ def compare(left: str, right: str, scheme: str = "") -> int | None:
     return None if mine is None or other is None else generic.compare(mine, other)
 
 
+def is_semver(text: str) -> bool:
+    """Whether it can be compared by SemVer."""
+    return _semver(text) is not None
+
+
 @functools.lru_cache(maxsize=1 << 15)
 def parsed(text: str) -> generic.Generic | None:
     """The version as of no scheme; None for what is none."""
@@ -68,10 +74,10 @@ Semver = tuple[tuple[tuple[int, ...], int, Identifiers], str]
 @functools.lru_cache(maxsize=1 << 15)
 def _semver(text: str) -> Semver | None:
     """A version by SemVer 2.0.0, of which the last two numbers may be missing; None for what is none."""
-    low = text.strip()
+    low = text.strip().lower()
     if len(low) > MOST or not low.isascii():
         return None
-    low = low[1:] if low[:1] in ("v", "V") else low
+    low = low.removeprefix("v")
     plain, _, build = low.partition("+")
     core, dash, before = plain.partition("-")
     numbers = core.split(".")
@@ -88,7 +94,7 @@ def _semver(text: str) -> Semver | None:
 @functools.lru_cache(maxsize=1 << 14)
 def _read(text: str, scheme: str) -> Any:
     """A version as univers has it; None for what is none of that scheme."""
-    low = text.strip()
+    low = text.strip().lower()
     if not low or len(low) > MOST or not low.isascii() or not any(one.isdigit() for one in low):
         return None
     try:
