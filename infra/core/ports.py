@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event as Flag
@@ -70,11 +70,18 @@ def read_state(key: str, value: bytes, decode: Callable[[bytes], Kept]) -> Kept:
         raise UnreadableState(key, error) from error
 
 
+KeysOf = Callable[[Event], Iterable[str]]
+"""What the records of a global table are looked up by, besides their keys. A pure function at a module's top, so that it stays the same."""
+
+
 class Tables(Protocol):
     """The global tables (`grants`, `inventory`, `intel`, `decisions`, `commands`) as a step sees them: the latest event by key."""
 
     def table(self, topic: str) -> Mapping[str, Event]:
         """The whole table."""
+
+    def index(self, topic: str, keys_of: KeysOf) -> Mapping[str, Set[str]]:
+        """Keys of the table's records by what `keys_of` makes of each, as they are now; made once a worker, then kept up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +171,29 @@ class FixedTables:
     def table(self, topic: str) -> Mapping[str, Event]:
         """The whole table."""
         return self.tables.get(topic, {})
+
+    def index(self, topic: str, keys_of: KeysOf) -> Mapping[str, Set[str]]:
+        """The index, made anew."""
+        made = TableIndex(keys_of)
+        for key, event in self.table(topic).items():
+            made.change(key, None, event)
+        return made.entries
+
+
+class TableIndex:
+    """Keys of a table's records by what `keys_of` makes of each."""
+
+    def __init__(self, keys_of: KeysOf) -> None:
+        self._keys_of = keys_of
+        self.entries: dict[str, set[str]] = {}
+
+    def change(self, key: str, before: Event | None, after: Event | None) -> None:
+        """Take in that a record gave way to another; None: there was or is none."""
+        old = frozenset(self._keys_of(before)) if before is not None else frozenset()
+        new = frozenset(self._keys_of(after)) if after is not None else frozenset()
+        for name in old - new:
+            self.entries[name].discard(key)
+            if not self.entries[name]:
+                del self.entries[name]
+        for name in new - old:
+            self.entries.setdefault(name, set()).add(key)

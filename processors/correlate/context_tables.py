@@ -1,4 +1,4 @@
-"""The global tables as the correlator asks them: the inventory record of an address, and the exploited vulnerabilities of a product."""
+"""The global tables as the correlator asks them: the inventory record of an address, and what a record of `intel` concerns."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from infra.core.ports import State, read_state
-from processors.correlate.rules.versions import affects, product_key
+from processors.match.matcher import intel_keys
+from processors.match.matching import Match
+from processors.match.products import names_of
 from schemas.events.base import Event
 from schemas.events.context import InventoryRecord
-from schemas.events.intel import IntelRecord
-from schemas.events.observations import ServiceObservation
 
 
 @functools.lru_cache(maxsize=8192)
@@ -48,24 +48,24 @@ def places_in(state: State, key: str, record: Event | None) -> Iterator[str]:
             yield place
 
 
-def index_intel(state: State, cve: str, record: Event | None) -> set[str]:
-    """Keep a record of `intel` in the partition's index if it is known to be exploited. Returns the products that it concerns or did."""
-    before = set(_listed(state, f"intel|{cve}"))
-    after: set[str] = set()
-    if isinstance(record, IntelRecord) and record.kev is True:
-        after = {product_key(one.vendor, one.product) for one in record.affected}
-    for product in before ^ after:
-        _keep(state, f"exploited|{product}", set(_listed(state, f"exploited|{product}")) ^ {cve})
-    if before != after:
-        _keep(state, f"intel|{cve}", after)
+def concerned(state: State, cve: str, record: Event | None) -> set[str]:
+    """Names of the products that a record of `intel` concerns, and of those through which services here were matched with it before.
+
+    What it no longer concerns is forgotten: what still matches is noted anew by `note`.
+    """
+    before = set(_listed(state, f"matched|{cve}"))
+    after = {name for key in intel_keys(record) for name in names_of(key)} if record is not None else set()
+    if before - after:
+        _keep(state, f"matched|{cve}", before & after)
     return before | after
 
 
-def exploited_of(state: State, table: Mapping[str, Event], products: Iterable[str], seen: ServiceObservation) -> tuple[IntelRecord, ...]:
-    """The known-exploited vulnerabilities that a service's products and versions are affected by, in the order of their names."""
-    cves = sorted({cve for product in products for cve in _listed(state, f"exploited|{product}")})
-    records = [table.get(cve) for cve in cves]
-    return tuple(one for one in records if isinstance(one, IntelRecord) and affects(one, seen))
+def note(state: State, matches: Iterable[Match]) -> None:
+    """Remember through which product a CVE was matched, for the day when its record names the product no more."""
+    for one in matches:
+        known, name = _listed(state, f"matched|{one.cve}"), one.product.partition(":")[2]
+        if name not in known:
+            _keep(state, f"matched|{one.cve}", {*known, name})
 
 
 def _listed(state: State, key: str) -> list[str]:

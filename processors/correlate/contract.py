@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from processors.match.matching import Match
 from schemas.events.context import InventoryRecord
-from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
 
 SEEN_LIMIT = 200
@@ -32,7 +32,7 @@ class ServiceFacts:
 
     `new`: the service opened lately on a host that was known before. `impact`: it stopped answering lately while it was probed; the
     service may be gone then, and `service` say nothing but its port. `inventory` is the record of the longest matching network.
-    `exploited`: vulnerabilities known to be exploited whose affected product and version this service shows. `now` comes from a record.
+    `matches`: vulnerabilities that the service has by its version, or may have (`processors.match`). `now` comes from a record.
     """
 
     zone: str
@@ -43,7 +43,7 @@ class ServiceFacts:
     new: bool = False
     impact: bool = False
     inventory: InventoryRecord | None = None
-    exploited: tuple[IntelRecord, ...] = ()
+    matches: tuple[Match, ...] = ()
 
     @property
     def place(self) -> str:

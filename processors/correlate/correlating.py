@@ -17,7 +17,7 @@ import structlog
 from infra.core.errors import Poison
 from infra.core.ports import Context, Emit, Record
 from processors.correlate.catalogue import BUILT_IN
-from processors.correlate.context_tables import exploited_of, index_intel, inventory_of, places_in
+from processors.correlate.context_tables import concerned, inventory_of, note, places_in
 from processors.correlate.contract import Rule, ServiceFacts
 from processors.correlate.judging import edges, fingerprint, judge
 from processors.correlate.memory import (
@@ -33,7 +33,9 @@ from processors.correlate.memory import (
     save_place,
 )
 from processors.correlate.rules.surface import SUSPECTED_IMPACT
-from processors.correlate.rules.versions import products_of
+from processors.match.evidence import seen_in
+from processors.match.matcher import Matcher, intel_keys, telling
+from processors.match.matching import Match
 from schemas.events.assets import AssetChange, ChangeKind
 from schemas.events.findings import Exposure, ExposureEvent
 from schemas.events.observations import ServiceObservation
@@ -50,7 +52,7 @@ class Correlator:
     """The step of the role `correlator`."""
 
     def __init__(self, rules: tuple[Rule, ...] = BUILT_IN) -> None:
-        self._rules = rules
+        self._rules, self._matcher = rules, Matcher()
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The exposures that opened, changed or were resolved by one record."""
@@ -58,7 +60,7 @@ class Correlator:
         if record.topic == "inventory":
             return self._again(list(places_in(context.state, record.key, event)), record.recorded_at, context)
         if record.topic == "intel":
-            products = index_intel(context.state, record.key, event)
+            products = concerned(context.state, record.key, event)
             return self._again(places_with(context, products), record.recorded_at, context)
         if isinstance(event, Tick):
             return self._tick(event.minute, context)
@@ -167,8 +169,18 @@ class Correlator:
             new=place.new_until is not None,
             impact=place.impact_until is not None,
             inventory=inventory_of(context.tables.table("inventory"), place.zone, place.address),
-            exploited=exploited_of(context.state, context.tables.table("intel"), products_of(service), service),
+            matches=self._matches(service, context),
         )
+
+    def _matches(self, service: ServiceObservation, context: Context) -> tuple[Match, ...]:
+        """The vulnerabilities that a service has or may have by its version."""
+        seen = seen_in(service)
+        if not any(version for _, version in seen.products):
+            return ()
+        index = context.tables.index("intel", intel_keys)
+        found = telling(self._matcher.matches(seen, index, context.tables.table("intel")))
+        note(context.state, found)
+        return found
 
     def _look_again(self, place: PlaceMemory, facts: ServiceFacts | None, context: Context) -> None:
         """Keep the indexes: when the place is due, and which products it shows."""
@@ -180,7 +192,7 @@ class Correlator:
             if due is not None:
                 context.state.put(due_key(due, place.key), b"1")
             place.due = due
-        products = tuple(sorted(products_of(facts.service))) if facts else ()
+        products = tuple(sorted({key.partition(":")[2] for key, _ in seen_in(facts.service).products})) if facts else ()
         for product in set(place.products) - set(products):
             context.state.delete(f"product|{product}|{place.key}")
         for product in set(products) - set(place.products):

@@ -3,9 +3,8 @@
 host|<zone>|<ip>                       HostMemory
 place|<zone>|<ip>|tcp/443              PlaceMemory
 due|<moment>|<place key>               nothing: an index of what a tick must look at
-product|<vendor:product>|<place key>   nothing: an index of what a record of `intel` concerns
-exploited|<vendor:product>|<CVE>       nothing: an index of the known-exploited vulnerabilities of a product
-intel|<CVE>                            the product keys that the CVE stands under, as a JSON list
+product|<name>|<place key>             nothing: an index of what a record of `intel` concerns
+matched|<CVE>                          names of the products through which services of this partition were matched with it, as a JSON list
 """
 
 from __future__ import annotations

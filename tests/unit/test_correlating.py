@@ -203,8 +203,35 @@ def test_a_record_of_intel_judges_the_services_that_it_concerns() -> None:
     assert bench.feed("intel", record, record.cve) == []
     (late,) = bench.change(ChangeKind.SERVICE_OPENED, apache, address="198.18.0.9")
     assert late.cves == opened.cves
-    assert told(bench.feed("intel", record.model_copy(update={"kev": False}), record.cve)) == {("known-exploited", "resolved")}
-    assert not [key for key in bench.state.values if key.startswith(("exploited|", "intel|"))]
+    later = {("known-exploited", "resolved"), ("vulnerable-version", "opened")}
+    assert told(bench.feed("intel", record.model_copy(update={"kev": False}), record.cve)) == later
+    assert [key for key in bench.state.values if key.startswith("matched|")] == ["matched|CVE-2021-41773"]
+    assert told(bench.feed("intel", None, record.cve)) == {("vulnerable-version", "resolved")}
+    assert not [key for key in bench.state.values if key.startswith("matched|")]
+
+
+def test_a_product_that_a_record_names_no_more_is_judged_again() -> None:
+    bench = Bench()
+    apache = ServiceObservation(port=8080, product="Apache httpd", version="2.4.49", cpes=("cpe:/a:apache:http_server:2.4.49",))
+    one = AffectedProduct(vendor="apache", product="http_server", versions=(VersionRange(less_than="2.4.51"),))
+    record = IntelRecord(cve="CVE-2024-1", cvss=5.0, affected=(one,), as_of=START)
+    bench.feed("intel", record, record.cve)
+    assert told(bench.change(ChangeKind.SERVICE_OPENED, apache)) == {("vulnerable-version", "opened")}
+    other = record.model_copy(update={"affected": (one.model_copy(update={"product": "tomcat"}),)})
+    assert told(bench.feed("intel", other, record.cve)) == {("vulnerable-version", "resolved")}
+    assert told(bench.feed("intel", record, record.cve)) == {("vulnerable-version", "opened")}
+    rescored = record.model_copy(update={"cvss": 9.0})
+    assert told(bench.feed("intel", rescored, record.cve)) == {("vulnerable-version", "changed")}
+    mended = record.model_copy(update={"affected": (one.model_copy(update={"versions": (VersionRange(less_than="2.4.40"),)}),)})
+    assert told(bench.feed("intel", mended, record.cve)) == {("vulnerable-version", "resolved")}
+
+
+def test_services_without_a_version_are_not_matched() -> None:
+    bench = Bench()
+    one = AffectedProduct(vendor="apache", product="http_server", versions=(VersionRange(less_than="2.4.51"),))
+    record = IntelRecord(cve="CVE-2024-1", cvss=9.9, kev=True, affected=(one,), as_of=START)
+    bench.feed("intel", record, record.cve)
+    assert bench.change(ChangeKind.SERVICE_OPENED, ServiceObservation(port=8080, cpes=("cpe:/a:apache:http_server",))) == []
 
 
 def test_flapping_is_one_finding_that_ends_when_the_service_is_steady() -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from processors.correlate.contract import Judgement, Rule, ServiceFacts
+from processors.correlate.contract import Judgement, Rule, ServiceFacts, printable
+from processors.match.evidence import seen_in, upstream
+from processors.match.matching import Match, Verdict
+from processors.match.versions import compare
 from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
 
-VERSION = re.compile(r"v?(\d+(?:\.\d+)*)([a-z]?)(?:p(\d+))?(?:[\s+~-].*)?", re.IGNORECASE)
-# Distributions that mend old versions in place; MariaDB calls itself MySQL 5.5.5 for old clients.
-BACKPORTED = re.compile(r"debian|ubuntu|red ?hat|centos|rocky|alma|suse|amazon|\bel\d|mariadb", re.IGNORECASE)
-Version = tuple[tuple[int, ...], str, int]
+MOST_WHY = 600
+MOST_CVES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,56 +40,15 @@ ENDED = (
 )
 
 
-def version_of(text: str) -> Version | None:
-    """A version as something that compares: `9.2p1 Debian 2` is ((9, 2), '', 1). None where the text is no single version (`3.X - 4.X`)."""
-    found = VERSION.fullmatch(text.strip())
-    if found is None or " - " in text:
-        return None
-    numbers = [int(part[:9]) for part in found[1].split(".")]
-    while len(numbers) > 1 and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers), found[2].lower(), int((found[3] or "0")[:9])
-
-
 def older(left: str, right: str) -> bool | None:
     """Whether one version is older than another; None if one of them can't be read."""
-    first, second = version_of(left), version_of(right)
-    return None if first is None or second is None else first < second
-
-
-def product_key(vendor: str, product: str) -> str:
-    """Vendor and product as they are matched: lower case, `_` for blanks, as in CPE names; no `|`, which divides keys of the state."""
-    return f"{'_'.join(vendor.lower().split())}:{'_'.join(product.lower().split())}".replace("|", "_")
-
-
-def products_of(service: ServiceObservation) -> dict[str, str]:
-    """Product keys that a service's CPE names give, with their versions ('' where unknown). CPE 2.2 URIs and 2.3 strings (NISTIR 7695)."""
-    found: dict[str, str] = {}
-    for cpe in service.cpes:
-        parts = cpe.removeprefix("cpe:2.3:").removeprefix("cpe:/").split(":")
-        if len(parts) >= 3 and parts[1] and parts[2]:
-            version = parts[3] if len(parts) > 3 and parts[3] not in ("*", "-") else ""
-            key = product_key(parts[1], parts[2])
-            found[key] = version or found.get(key, "") or (service.version if parts[0] == "a" else "")
-    return found
-
-
-def affects(record: IntelRecord, service: ServiceObservation) -> bool:
-    """Whether a service shows an affected product in an affected version. What can't be compared does not count."""
-    products = products_of(service)
-    for one in record.affected:
-        version = products.get(product_key(one.vendor, one.product), "")
-        for span in one.versions:
-            if not version or not span.less_than or not older(version, span.less_than):
-                continue
-            if not span.version or older(version, span.version) is False:
-                return True
-    return False
+    order = compare(upstream(left), upstream(right))
+    return None if order is None else order < 0
 
 
 def backported(service: ServiceObservation) -> bool:
     """Whether the version says little, because the banner names a distribution that mends old versions in place."""
-    return bool(BACKPORTED.search(f"{service.version} {service.extra} {service.banner}"))
+    return bool(seen_in(service).builder)
 
 
 def end_of_life(facts: ServiceFacts) -> Judgement | None:
@@ -112,21 +71,65 @@ def end_of_life(facts: ServiceFacts) -> Judgement | None:
 
 
 def known_exploited(facts: ServiceFacts) -> Judgement | None:
-    """The version is affected by what attackers are known to use."""
-    if not facts.exploited:
+    """The version is affected, or may be, by what attackers are known to use."""
+    found = [one for one in facts.matches if one.record.kev is True]
+    if not found:
         return None
-    mended = backported(facts.service)
-    cves = tuple(sorted(record.cve for record in facts.exploited))
-    return Judgement(
+    return _judged(
+        facts,
+        found,
         "A vulnerability that attackers use",
-        "The version is affected by a vulnerability that is known to be exploited."
-        + (" The distribution may have mended it without changing the version: check the package." if mended else ""),
         "Update now: CISA demands it of federal agencies by the date in its catalogue.",
-        base=60 if mended else 88,
-        floor=30 if mended else 65,
-        ceiling=100,
-        saw=f"{facts.label}; {', '.join(cves[:5])}{' and more' if len(cves) > 5 else ''}",
-        cves=cves,
+        (88, 65, 100) if any(one.verdict is Verdict.AFFECTED for one in found) else (60, 30, 100),
+    )
+
+
+def vulnerable(facts: ServiceFacts) -> Judgement | None:
+    """The version is affected, or may be, by what nobody is known to use."""
+    found = [one for one in facts.matches if one.record.kev is not True]
+    if not found:
+        return None
+    base = max(map(weight, found))
+    sure = any(one.verdict is Verdict.AFFECTED for one in found)
+    return _judged(
+        facts,
+        found,
+        "A version with known vulnerabilities",
+        "Update to a version that mends them, or take the service out of reach." if sure else "Confirm which fixes the host has.",
+        (base, base * 0.4, min(base + 20, 95)) if sure else (base, 5, 60),
+    )
+
+
+def danger(record: IntelRecord) -> float:
+    """How bad a vulnerability is where it is, 0–84: CVSS × 8, a little more where SSVC says that attacks exist or run by themselves."""
+    base = 40.0 if record.cvss is None else record.cvss * 8
+    base += {"active": 15, "poc": 3}.get(record.ssvc_exploitation, 0) + (3 if record.ssvc_automatable == "yes" else 0)
+    return min(base, 84.0)
+
+
+def weight(one: Match) -> float:
+    """What a match counts: the danger, and for one that is only possible less, by its confidence."""
+    return danger(one.record) * (1.0 if one.verdict is Verdict.AFFECTED else 0.3 + 0.5 * one.confidence)
+
+
+def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str, risks: tuple[float, float, float]) -> Judgement:
+    """One judgement on all of these vulnerabilities, the worst first."""
+    worst = sorted(found, key=lambda one: (-weight(one), one.cve))
+    affected = [one for one in worst if one.verdict is Verdict.AFFECTED]
+    first = (affected or worst)[0]
+    counted = [f"{len(affected)} affect this version"] if affected else []
+    counted += [f"{len(worst) - len(affected)} may, which its banner can't decide"] if len(affected) < len(worst) else []
+    why = f"Of the known vulnerabilities {' and '.join(counted)}. {first.cve}: {first.reason}."
+    cves = tuple(one.cve for one in (*affected, *(one for one in worst if one not in affected)))
+    return Judgement(
+        title,
+        printable(why, MOST_WHY),
+        printable(f"{action} {first.confirm}", MOST_WHY).strip(),
+        base=risks[0],
+        floor=risks[1],
+        ceiling=risks[2],
+        saw=f"{facts.label}; {', '.join(cves[:5])}{' and more' if len(cves) > 5 else ''}; {first.reason}",
+        cves=cves[:MOST_CVES],
     )
 
 
@@ -134,9 +137,17 @@ RULES = (
     Rule(
         "known-exploited",
         "CISA BOD 22-01 and the Known Exploited Vulnerabilities catalogue",
-        "The table `intel` knows an exploited vulnerability whose affected product and version range hold what the CPE name says; "
-        "weighs less where the banner names a distribution that mends old versions in place.",
+        "The version is affected by a vulnerability that is known to be exploited (from `intel`); 60 instead of 88 where it only may be: "
+        "the banner names a distribution that mends old versions in place, or the sources can't be compared or disagree.",
         known_exploited,
+    ),
+    Rule(
+        "vulnerable-version",
+        "CVE JSON 5.x `affected`, NVD configurations; CVSS; CISA's SSVC",
+        "The version is affected by other known vulnerabilities, or may be: one finding a service, the worst CVE first. The base is CVSS "
+        "× 8 (40 without a score), +15 or +3 where SSVC knows attacks or a proof of concept, +3 where they run by themselves, at most 84; "
+        "less than that, by the confidence, where no CVE is more than possible.",
+        vulnerable,
     ),
     Rule(
         "end-of-life",

@@ -1,0 +1,63 @@
+"""Verdicts that are asked for again and again: records made ready once, and the verdict on what many services show alike. Bounded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+
+from processors.match.evidence import Seen
+from processors.match.matching import Known, Match, Verdict, keys_of, known, match
+from schemas.events.base import Event
+from schemas.events.intel import IntelRecord
+
+MOST_RECORDS = 4096
+MOST_VERDICTS = 64  # of one record: versions of its product that are in use at a time
+
+
+@dataclass(slots=True)
+class _Ready:
+    known: Known
+    verdicts: OrderedDict[Seen, Match | None] = field(default_factory=OrderedDict)
+
+
+class Matcher:
+    """Holds services against records of `intel`."""
+
+    def __init__(self) -> None:
+        self._ready: OrderedDict[str, _Ready] = OrderedDict()
+
+    def match(self, seen: Seen, record: IntelRecord) -> Match | None:
+        """The verdict; None where the record names nothing that the service shows."""
+        ready = self._ready.get(record.cve)
+        if ready is None or ready.known.record is not record:
+            ready = self._ready[record.cve] = _Ready(known(record))
+            if len(self._ready) > MOST_RECORDS:
+                self._ready.popitem(last=False)
+        self._ready.move_to_end(record.cve)
+        if seen in ready.verdicts:
+            return ready.verdicts[seen]
+        found = ready.verdicts[seen] = match(seen, ready.known)
+        if len(ready.verdicts) > MOST_VERDICTS:
+            ready.verdicts.popitem(last=False)
+        return found
+
+    def matches(self, seen: Seen, index: Mapping[str, Set[str]], table: Mapping[str, Event]) -> list[Match]:
+        """The verdicts on all records that an index by `intel_keys` names for the service, in the order of their CVEs."""
+        records = [table.get(cve) for cve in sorted({cve for key in seen.keys for cve in index.get(key, ())})]
+        found = (self.match(seen, one) for one in records if isinstance(one, IntelRecord))
+        return [one for one in found if one is not None]
+
+
+def intel_keys(event: Event) -> Iterable[str]:
+    """What a record of `intel` is looked up by: the keys of its products and packages."""
+    return keys_of(event) if isinstance(event, IntelRecord) else ()
+
+
+def telling(found: Iterable[Match]) -> tuple[Match, ...]:
+    """The verdicts that are worth a finding: without those that say no, and without what rests on next to nothing."""
+    return tuple(one for one in found if one.verdict is Verdict.AFFECTED or (one.verdict is Verdict.POSSIBLE and one.confidence >= LEAST))
+
+
+LEAST = 0.2
+"""`possible` below this rests on a product's name alone: no version was seen, or the record names none."""
