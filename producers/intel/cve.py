@@ -10,8 +10,25 @@ from typing import Any
 
 from producers.intel.configurations import products_in
 from producers.intel.joining import combined
-from producers.intel.statements import EMPTY, FeedError, Fields, Rejected, cve_id, moment, moment_or_none, objects, part, product
-from producers.intel.statements import required, score_of, shown, source, texts, title_of, version_range
+from producers.intel.statements import (
+    EMPTY,
+    FeedError,
+    Fields,
+    Rejected,
+    cve_id,
+    moment,
+    moment_or_none,
+    objects,
+    part,
+    product,
+    required,
+    score_of,
+    shown,
+    source,
+    texts,
+    title_of,
+    version_range,
+)
 
 SCORES = {"cvssV4_0": "4.0", "cvssV3_1": "3.1", "cvssV3_0": "3.0", "cvssV2_0": "2.0"}
 SSVC = {

@@ -7,21 +7,37 @@ from typing import Any
 
 from producers.intel.configurations import products_in
 from producers.intel.joining import combined
-from producers.intel.statements import EMPTY, FeedError, Fields, Rejected, cve_id, moment, moment_or_none, objects, part, required
-from producers.intel.statements import score_of, source, title_of
+from producers.intel.statements import (
+    EMPTY,
+    FeedError,
+    Fields,
+    Rejected,
+    cve_id,
+    moment,
+    moment_or_none,
+    objects,
+    part,
+    required,
+    score_of,
+    source,
+    title_of,
+)
 
 MEMBERS = "vulnerabilities"
 METRICS = {"cvssMetricV40": "4.0", "cvssMetricV31": "3.1", "cvssMetricV30": "3.0", "cvssMetricV2": "2.0"}
 
 
 def read_nvd(head: Mapping[str, Any], entries: Iterable[Mapping[str, Any]], url: str = "") -> Iterator[Fields | Rejected]:
-    """The statements of one answer or feed: `head` are its members without the list of entries. Raises FeedError where it is wrong."""
-    if head.get("format") != "NVD_CVE" or not part(head, "version", str, "the feed").startswith("2."):
-        raise FeedError("the feed does not say that its format is NVD_CVE 2.0")
+    """The statements of one answer or feed: `head` are its members without the list of entries, all there when the list is at its end.
+
+    Raises FeedError where it is wrong, which may be at the end.
+    """
     found = 0
     for index, entry in enumerate(entries):
         found += 1
         yield statement_of(part(entry, "cve", dict, f"{MEMBERS}[{index}]"), f"{MEMBERS}[{index}].cve", url)
+    if head.get("format") != "NVD_CVE" or not part(head, "version", str, "the feed").startswith("2."):
+        raise FeedError("the feed does not say that its format is NVD_CVE 2.0")
     per_page, total = head.get("resultsPerPage"), head.get("totalResults")
     if not isinstance(per_page, int) or not isinstance(total, int) or found != per_page:
         raise FeedError(f"the feed says that it has {per_page!r} of {total!r} entries and has {found}")
