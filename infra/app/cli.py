@@ -40,6 +40,7 @@ NOUNS: dict[str, str] = {
     "targets": "targets",
     "findings": "findings",
     "inventory": "inventory",
+    "intel": "intel",
     "topics": "topics",
     "dlq": "dlq",
     "agents": "agents",
