@@ -73,7 +73,7 @@ class Generic:
 def parse(text: str) -> Generic | None:
     """The version, of at most so many characters as the caller allows; None for what is none."""
     low = text.strip().lower().replace("\\", "")
-    low = low[1:] if low[:1] == "v" and low[1:2].isdigit() else low
+    low = low[1:] if low[:1] == "v" and low[1:2].isdigit() else low.removeprefix("release.").removeprefix("release-")
     numbers: list[int] = []
     parts: list[Part] = []
     joint = ""
@@ -83,7 +83,7 @@ def parse(text: str) -> Generic | None:
             if not _take_number(int(piece), joint, numbers, parts):
                 return None
         elif piece.isalpha():
-            if joint not in JOINTS or (joint == " " and piece not in SPACED):
+                if joint not in JOINTS or (joint == " " and piece not in SPACED):
                 return None
             following = pieces[place + 1].isdigit() if place + 1 < len(pieces) else False
             _take_word(piece, joint, following, bool(numbers), parts)

@@ -141,7 +141,7 @@ def _percent(value: str) -> str:
 def is_distribution(key: str) -> bool:
     """Whether a key names a distribution as a whole: that it ships an affected package says nothing of one service."""
     vendor, _, product = key.partition(":")
-    return product in OPERATING or (vendor in SHIPPERS and product.startswith(EDITIONS))
+    return product in OPERATING or key == "linux:kernel" or (vendor in SHIPPERS and product.startswith(EDITIONS))
 
 
 def packages_of(key: str) -> tuple[str, ...]:
