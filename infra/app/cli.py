@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "drain": "orders",
     "resume": "orders",
     "identify": "identify",
+    "match": "match",
     "sweep": "sweep",
     "ddl": "ddl",
 }

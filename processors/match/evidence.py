@@ -44,9 +44,7 @@ def seen_in(service: ServiceObservation) -> Seen:
     words = service.version.split()
     if not builder and len(words) == 3 and distribution_of(words[1]):
         builder, revision = words[1], words[2]  # as nmap writes it: 9.2p1 Debian 2+deb12u3
-    if not builder:
-        found = MENDERS.search(f"{service.version} {service.extra} {service.banner}"[:MOST_TEXT])
-        builder = found[0] if found else ""
+    builder = builder or builder_in(f"{service.version} {service.extra} {service.banner}")
     return seen(service.cpes, service.version, builder, revision, f"{service.extra} {' '.join(service.cpes)}")
 
 
@@ -69,6 +67,12 @@ def seen(cpes: tuple[str, ...], version: str = "", builder: str = "", revision: 
         names = tuple(dict.fromkeys(name for key in found for name in packages_of(key)))
         package = Package(distribution, names, version_with(first[1], revision))
     return Seen(tuple(sorted(found.items())), builder, package, systems_in(systems, distribution))
+
+
+def builder_in(text: str) -> str:
+    """Who built the package, where a text names one who mends versions in place; '' otherwise."""
+    found = MENDERS.search(text[:MOST_TEXT])
+    return found[0] if found else ""
 
 
 def upstream(version: str) -> str:

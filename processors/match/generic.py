@@ -12,31 +12,7 @@ from dataclasses import dataclass
 PIECES = re.compile(r"[0-9]+|[a-z]+|[^0-9a-z]+")
 EARLIER = {"dev": 0, "alpha": 1, "beta": 2, "milestone": 3, "rc": 4, "cr": 4, "pre": 9, "preview": 9, "ea": 9, "snapshot": 9, "nightly": 9}
 """Words of versions before the one that they stand behind. Those of rank 9 compare with themselves only."""
-LATER = frozenset(
-    [
-        "p",
-        "patch",
-        "pl",
-        "sp",
-        "u",
-        "update",
-        "upd",
-        "r",
-        "rev",
-        "revision",
-        "h",
-        "hf",
-        "hotfix",
-        "s",
-        "cu",
-        "build",
-        "fix",
-        "fp",
-        "post",
-        "mr",
-        "d",
-    ]
-)
+LATER = frozenset("p patch pl sp u update upd r rev revision h hf hotfix s cu build fix fp post mr d".split())  # noqa: SIM905
 """Words of versions after the one that they stand behind; as a rule a number follows."""
 NOTHING = frozenset(["final", "ga", "release", "stable"])
 SPACED = frozenset((*EARLIER, *LATER))
@@ -73,7 +49,7 @@ class Generic:
 def parse(text: str) -> Generic | None:
     """The version, of at most so many characters as the caller allows; None for what is none."""
     low = text.strip().lower().replace("\\", "")
-    low = low[1:] if low[:1] == "v" and low[1:2].isdigit() else low
+    low = low[1:] if low[:1] == "v" and low[1:2].isdigit() else low.removeprefix("release.").removeprefix("release-")
     numbers: list[int] = []
     parts: list[Part] = []
     joint = ""

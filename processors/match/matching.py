@@ -216,7 +216,7 @@ def combine(rulings: Iterable[Ruling], version: str = "") -> tuple[Verdict, floa
     A source that says "affected" of one of its statements means it, whatever its others say by default. Sources that contradict each
     other make it possible; one that could not be read gives way to one that could.
     """
-    found = sorted(set(rulings), key=lambda one: (one.word, -one.confidence, one.source, one.why))
+    found = sorted(set(rulings), key=lambda one: (one.word, -one.confidence, one.source != "cna", one.source, one.why))
     by = {word: [one for one in found if one.word is word] for word in Word}
     accusing = {one.source for one in by[Word.AFFECTED]}
     unclear = accusing | {one.source for one in (*by[Word.UNREADABLE], *by[Word.DOUBTED])}

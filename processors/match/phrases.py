@@ -131,7 +131,7 @@ def series_of(text: str) -> str:
 def _from_to(text: str) -> bool:
     """Whether it is two versions with a dash between them (`5.0-5.3`), which may be a range, or a version with a package's number."""
     first, dash, last = text.partition("-")
-    return bool(dash) and all("." in one and one.replace(".", "").isdigit() for one in (first.strip(), last.strip()))
+    return bool(dash) and all("." in one and one.replace(".", "").isdigit() for one in (first, last))
 
 
 def _without(product: str, text: str) -> str:

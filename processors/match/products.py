@@ -15,66 +15,19 @@ from processors.enrich.cpe import PREFIX, VALUE
 
 WORDS = re.compile(r"[a-z0-9+]+")
 LEGAL = frozenset(
-    [
-        "inc",
-        "incorporated",
-        "corp",
-        "corporation",
-        "ltd",
-        "limited",
-        "llc",
-        "gmbh",
-        "ag",
-        "sa",
-        "co",
-        "company",
-        "software",
-        "foundation",
-        "project",
-        "group",
-        "the",
-        "organization",
-    ]
+    "inc incorporated corp corporation ltd limited llc gmbh ag sa co company software foundation project group the organization".split()  # noqa: SIM905
 )
 """Words of a vendor's name that some sources have and others leave out."""
 UNKNOWN = frozenset(("", "n/a", "na", "unknown", "unspecified", "*", "-"))
 VAGUE = frozenset(
-    [
-        "server",
-        "software",
-        "firmware",
-        "router",
-        "httpserver",
-        "webserver",
-        "core",
-        "agent",
-        "engine",
-        "gateway",
-        "manager",
-        "client",
-        "product",
-        "library",
-    ]
+    "server software firmware router httpserver webserver core agent engine gateway manager client product library".split()  # noqa: SIM905
 )
 """Names that many vendors' products have: without a vendor they say nothing."""
 SHIPPERS = frozenset(
     ("debian", "canonical", "redhat", "fedoraproject", "suse", "opensuse", "centos", "almalinux", "rockylinux", "amazon", "linux")
 )
 OPERATING = frozenset(
-    (
-        "debianlinux",
-        "debian",
-        "ubuntulinux",
-        "ubuntu",
-        "fedora",
-        "leap",
-        "opensuse",
-        "centos",
-        "almalinux",
-        "rockylinux",
-        "linux",
-        "linuxkernel",
-    )
+    "debianlinux debian ubuntulinux ubuntu fedora leap opensuse centos almalinux rockylinux linux".split()  # noqa: SIM905
 )
 EDITIONS = ("enterpriselinux", "linuxenterprise", "suselinux", "rhel", "opensuse", "leap", "ubuntu", "debian")
 MOST = 128  # characters of a name
@@ -141,7 +94,7 @@ def _percent(value: str) -> str:
 def is_distribution(key: str) -> bool:
     """Whether a key names a distribution as a whole: that it ships an affected package says nothing of one service."""
     vendor, _, product = key.partition(":")
-    return product in OPERATING or (vendor in SHIPPERS and product.startswith(EDITIONS))
+    return product in OPERATING or key == "linux:kernel" or (vendor in SHIPPERS and product.startswith(EDITIONS))
 
 
 def packages_of(key: str) -> tuple[str, ...]:
