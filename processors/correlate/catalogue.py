@@ -10,10 +10,10 @@ from importlib.metadata import EntryPoint, entry_points
 from infra.core.errors import BadInput
 from processors.correlate.adjustments import ADJUSTMENTS
 from processors.correlate.contract import Rule
-from processors.correlate.rules import access, certificates, surface, transport, versions
+from processors.correlate.rules import access, certificates, placement, surface, transport, versions
 
 GROUP = "driftline.rules"
-BUILT_IN: tuple[Rule, ...] = (*access.RULES, *versions.RULES, *certificates.RULES, *transport.RULES, *surface.RULES)
+BUILT_IN: tuple[Rule, ...] = (*access.RULES, *versions.RULES, *certificates.RULES, *transport.RULES, *surface.RULES, *placement.RULES)
 
 
 def all_rules() -> tuple[Rule, ...]:

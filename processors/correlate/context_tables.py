@@ -8,10 +8,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from infra.core.ports import State, read_state
+from processors.correlate.memory import load_host, place_key
 from processors.match.matcher import intel_keys
 from processors.match.matching import Match
 from processors.match.products import names_of
-from schemas.events.base import Event
+from schemas.events.base import Event, Transport
 from schemas.events.context import InventoryRecord
 
 
@@ -46,6 +47,23 @@ def places_in(state: State, key: str, record: Event | None) -> Iterator[str]:
         address = ipaddress.ip_address(place.split("|")[2])
         if address.version == network.version and address in network:
             yield place
+
+
+def expected_and_gone(state: State, record: Event | None) -> Iterator[tuple[str, str, Transport, int]]:
+    """Zone, address, transport and port of the services that a record of `inventory` expects and that closed and were forgotten."""
+    if not isinstance(record, InventoryRecord) or not record.expected:
+        return
+    network = ipaddress.ip_network(record.network, strict=False)
+    for key, _ in state.scan(f"host|{record.zone}|"):
+        address = ipaddress.ip_address(key.split("|")[2])
+        if address.version != network.version or address not in network:
+            continue
+        host = load_host(state, record.zone, str(address))
+        for name in host.gone if host else ():
+            transport, _, port = name.partition("/")
+            kept = place_key(record.zone, str(address), transport, int(port))
+            if name in record.expected and state.get(kept) is None:
+                yield record.zone, str(address), Transport(transport), int(port)
 
 
 def concerned(state: State, cve: str, record: Event | None) -> set[str]:

@@ -15,10 +15,10 @@ from itertools import chain
 import structlog
 
 from infra.core.errors import Poison
-from infra.core.ports import Context, Emit, Record
+from infra.core.ports import Context, Emit, Record, State
 from processors.correlate.catalogue import BUILT_IN
-from processors.correlate.context_tables import concerned, inventory_of, note, places_in
-from processors.correlate.contract import Rule, ServiceFacts
+from processors.correlate.context_tables import concerned, expected_and_gone, inventory_of, note, places_in
+from processors.correlate.contract import TABLES, Rule, ServiceFacts
 from processors.correlate.judging import edges, fingerprint, judge
 from processors.correlate.memory import (
     HostMemory,
@@ -32,11 +32,14 @@ from processors.correlate.memory import (
     save_host,
     save_place,
 )
+from processors.correlate.rules.placement import VANISHED
 from processors.correlate.rules.surface import SUSPECTED_IMPACT
+from processors.correlate.tables import Tables
 from processors.match.evidence import seen_in
 from processors.match.matcher import Matcher, intel_keys, telling
 from processors.match.matching import Match
 from schemas.events.assets import AssetChange, ChangeKind
+from schemas.events.base import Event
 from schemas.events.findings import Exposure, ExposureEvent
 from schemas.events.observations import ServiceObservation
 from schemas.events.operations import Tick
@@ -51,14 +54,15 @@ NEW_AFTER = timedelta(seconds=30)
 class Correlator:
     """The step of the role `correlator`."""
 
-    def __init__(self, rules: tuple[Rule, ...] = BUILT_IN) -> None:
-        self._rules, self._matcher = rules, Matcher()
+    def __init__(self, rules: tuple[Rule, ...] = BUILT_IN, tables: Tables = TABLES) -> None:
+        self._rules, self._tables, self._matcher = rules, tables, Matcher()
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The exposures that opened, changed or were resolved by one record."""
         event = record.event
         if record.topic == "inventory":
-            return self._again(list(places_in(context.state, record.key, event)), record.recorded_at, context)
+            known = list(places_in(context.state, record.key, event))
+            return [*self._again(known, record.recorded_at, context), *self._missed(event, record.recorded_at, context)]
         if record.topic == "intel":
             products = concerned(context.state, record.key, event)
             return self._again(places_with(context, products), record.recorded_at, context)
@@ -79,9 +83,17 @@ class Correlator:
         """Judge these places anew because a global table changed."""
         for key in keys:
             place = load_place(context.state, key)
-            if place is not None and place.seen is not None:
+            if place is not None and (place.seen is not None or place.standing):
                 told = chain(self._settle(place, moment, context), self._judge(place, moment, context))
                 yield from self._guarded(place, told, context)
+
+    def _missed(self, event: Event | None, moment: datetime, context: Context) -> Iterator[Emit]:
+        """Judge the services that closed before a record of `inventory` said that they should be there."""
+        for zone, address, transport, port in list(expected_and_gone(context.state, event)):
+            host = load_host(context.state, zone, address)
+            if host is not None:
+                place = host.place(zone, address, transport, port, moment)
+                yield from self._guarded(place, self._judge(place, moment, context), context)
 
     def _guarded(self, place: PlaceMemory, told: Iterable[Emit], context: Context) -> list[Emit]:
         """What is told of one place among many: where a rule fails, that place stays as it was and the others go on."""
@@ -90,7 +102,7 @@ class Correlator:
         except Poison as error:
             log.error("place_not_judged", place=place.key, reason=error.reason)
             return []
-        save_place(context.state, place)
+        keep(place, context.state)
         return outputs
 
     def _change(self, change: AssetChange, context: Context) -> Iterator[Emit]:
@@ -120,12 +132,7 @@ class Correlator:
         elif (change.port, change.transport) == (place.port, place.transport):
             take_in(place, change, host)
         yield from self._judge(place, change.observed_at, context)
-        if place.over:
-            host.forget(place)
-            save_host(context.state, place.zone, place.address, host)
-            context.state.delete(place.key)
-        else:
-            save_place(context.state, place)
+        keep(place, context.state)
 
     def _settle(self, place: PlaceMemory, moment: datetime, context: Context) -> Iterator[Emit]:
         """Judge a place at each moment that was due before this one."""
@@ -139,11 +146,9 @@ class Correlator:
             place.new_until = None
         if place.impact_until is not None and place.impact_until <= place.now:
             place.impact_until = None
-        facts = self._facts(place, context)
-        should: dict[str, Exposure] = {}
-        if facts is not None:
-            host = load_host(context.state, place.zone, place.address)
-            should = judge(self._rules_for(place), facts, host.names if host else (), place.evidence_ids)
+        host = load_host(context.state, place.zone, place.address)
+        facts = self._facts(place, host.names if host else (), context)
+        should = judge(self._rules_for(place), facts, facts.names, place.evidence_ids) if facts is not None else {}
         told = differences(place, should)
         place.standing = {key: one for key, one in place.standing.items() if key in should}
         for exposure in told:
@@ -153,11 +158,11 @@ class Correlator:
         self._look_again(place, facts, context)
 
     def _rules_for(self, place: PlaceMemory) -> tuple[Rule, ...]:
-        """All rules; for a service that is gone, only the one on how it went."""
-        return self._rules if place.seen is not None else (SUSPECTED_IMPACT,)
+        """All rules; for a service that is gone, only those on how it went and that it should be there."""
+        return self._rules if place.seen is not None else (SUSPECTED_IMPACT, VANISHED)
 
-    def _facts(self, place: PlaceMemory, context: Context) -> ServiceFacts | None:
-        if place.seen is None and place.impact_until is None:
+    def _facts(self, place: PlaceMemory, names: tuple[str, ...], context: Context) -> ServiceFacts | None:
+        if place.seen is None and place.impact_until is None and not place.known:
             return None
         service = place.seen or ServiceObservation(port=place.port, transport=place.transport)
         return ServiceFacts(
@@ -170,6 +175,9 @@ class Correlator:
             impact=place.impact_until is not None,
             inventory=inventory_of(context.tables.table("inventory"), place.zone, place.address),
             matches=self._matches(service, context),
+            names=names,
+            gone=place.seen is None,
+            tables=self._tables,
         )
 
     def _matches(self, service: ServiceObservation, context: Context) -> tuple[Match, ...]:
@@ -198,6 +206,18 @@ class Correlator:
         for product in set(products) - set(place.products):
             context.state.put(f"product|{product}|{place.key}", b"1")
         place.products = products
+
+
+def keep(place: PlaceMemory, state: State) -> None:
+    """Keep a place's memory; once it is over, only what the host's must remember of it."""
+    if not place.over:
+        save_place(state, place)
+        return
+    host = load_host(state, place.zone, place.address)
+    if host is not None:
+        host.forget(place)
+        save_host(state, place.zone, place.address, host)
+    state.delete(place.key)
 
 
 def take_in(place: PlaceMemory, change: AssetChange, host: HostMemory) -> None:

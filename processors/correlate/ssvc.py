@@ -118,7 +118,7 @@ def decide(known: Evidence, mission: Point) -> Decision:
 
 
 def exploitation(known: Evidence, metrics: dict[str, str]) -> Point:
-    """Whether attacks or public proofs of concept are known. KEV is CISA's word too, and later than a container that does not know of it."""
+    """Whether attacks or public proofs of concept are known. KEV is CISA's word too, and later than the container's."""
     name, worst = "exploitation", known.exploitation
     if known.kev and worst != "active":
         return Point(name, "active", "active", "listed in KEV", "CISA BOD 22-01")

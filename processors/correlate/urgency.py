@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from processors.correlate.ssvc import GUIDE, Action, Decision, Evidence, Point, decide, evidence_in
+from processors.correlate.ssvc import GUIDE, Action, Decision, Evidence, Point, decide, evidence_in, metrics_of
 from schemas.events.findings import FiredRule
 from schemas.events.intel import IntelRecord
 
@@ -30,7 +30,9 @@ BANDS = {
     Action.ACT: Band(85, 100, 65, 100),
 }
 EPSS, CVSS, AUTOMATABLE, IMPACT, EXPLOITATION = 0.35, 0.25, 0.15, 0.15, 0.10
-"""Weights of the place within a band; what is unknown of the first two is left out, and the others count for the whole."""
+"""Weights of the place within a band."""
+UNKNOWN = 0.75
+"""What an unknown EPSS percentile, or a tenth of an unknown CVSS score, counts as: no feed must make a vulnerability look harmless."""
 EXPLOITED = (65.0, 40.0)
 LISTED = (80.0, 65.0)
 """Least base risk and floor of what is known to be attacked, and of what KEV lists, whatever else the decision says."""
@@ -38,13 +40,17 @@ LISTED = (80.0, 65.0)
 
 @dataclass(frozen=True, slots=True)
 class Urgency:
-    """The risk of a vulnerability that a service has, 0 ≤ floor ≤ base ≤ ceiling ≤ 100, and each step that led to it."""
+    """The risk of a vulnerability that a service has, 0 ≤ floor ≤ base ≤ ceiling ≤ 100, and each step that led to it.
+
+    `local`: whoever attacks must be on the host already, so that it does not count from where the service can be reached.
+    """
 
     base: float
     floor: float
     ceiling: float
     decision: Decision
     steps: tuple[FiredRule, ...]
+    local: bool = False
 
 
 def urgency(record: IntelRecord, mission: Point) -> Urgency:
@@ -59,30 +65,25 @@ def urgency(record: IntelRecord, mission: Point) -> Urgency:
     counted = ", ".join(one.counted for one in decision.points)
     steps.append(FiredRule(rule="ssvc-decision", effect=effect, input=counted, source=f"{GUIDE}, decision table"))
     steps.append(FiredRule(rule="within-band", effect=f"base {base:.1f}", input=seen, source="weights: docs/explanation/ranking.md"))
-    least, lowest, rule, source = 0.0, 0.0, "", ""
-    if known.kev:
-        (least, lowest), rule, source = LISTED, "listed-in-kev", "CISA BOD 22-01"
-    elif decision.exploited:
-        (least, lowest), rule, source = EXPLOITED, "attacked", GUIDE
-    if base < least or floor < lowest:
-        base, floor = max(base, least), max(floor, lowest)
-        steps.append(FiredRule(rule=rule, effect=f"base at least {least:g}, floor at least {lowest:g}", input="attacks are known", source=source))
-    return Urgency(round(base, 1), floor, max(band.ceiling, least), decision, tuple(steps))
+    ceiling = band.ceiling
+    if decision.exploited:
+        least, lowest = LISTED if known.kev else EXPLOITED
+        base, floor, ceiling = max(base, least), max(floor, lowest), 100.0
+        rule, source = ("listed-in-kev", "CISA BOD 22-01") if known.kev else ("attacked", GUIDE)
+        effect = f"base at least {least:g}, floor at least {lowest:g}, ceiling 100"
+        steps.append(FiredRule(rule=rule, effect=effect, input="attacks are known", source=source))
+    local = metrics_of(known.vector).get("AV") in ("L", "P")
+    return Urgency(round(base, 3), floor, ceiling, decision, tuple(steps), local)
 
 
 def within(known: Evidence, decision: Decision) -> tuple[float, str]:
     """The place in the band, 0 to 1, and what it rests on in words."""
     attack, automatable, impact, _ = (one.counted for one in decision.points)
-    parts = [
-        (AUTOMATABLE, 1.0 if automatable == "yes" else 0.0),
-        (IMPACT, 1.0 if impact == "total" else 0.0),
-        (EXPLOITATION, {"none": 0.0, "poc": 0.5, "active": 1.0}[attack]),
-    ]
-    words = ["EPSS unknown", "CVSS unknown"]
-    if known.percentile is not None:
-        parts.append((EPSS, known.percentile))
-        words[0] = f"EPSS above {known.percentile:.0%} of all CVEs"
-    if known.cvss is not None:
-        parts.append((CVSS, known.cvss / 10))
-        words[1] = f"CVSS {known.cvss:g}"
-    return sum(weight * value for weight, value in parts) / sum(weight for weight, _ in parts), ", ".join(words)
+    percentile = UNKNOWN if known.percentile is None else known.percentile
+    score = UNKNOWN if known.cvss is None else known.cvss / 10
+    place = EPSS * percentile + CVSS * score
+    place += AUTOMATABLE * (automatable == "yes") + IMPACT * (impact == "total")
+    place += EXPLOITATION * {"none": 0.0, "poc": 0.5, "active": 1.0}[attack]
+    epss = f"EPSS unknown, counts as {UNKNOWN:.0%}" if known.percentile is None else f"EPSS above {percentile:.0%} of all CVEs"
+    cvss = f"CVSS unknown, counts as {10 * UNKNOWN:g}" if known.cvss is None else f"CVSS {known.cvss:g}"
+    return place, f"{place:.0%} of the band: {epss}, {cvss}"

@@ -4,40 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from processors.correlate.adjustments import CRITICALITY, REACHABILITY
 from processors.correlate.contract import Judgement, Rule, ServiceFacts, printable
+from processors.correlate.ssvc import mission
+from processors.correlate.urgency import Urgency, urgency
 from processors.match.evidence import seen_in, upstream
 from processors.match.matching import Match, Verdict
 from processors.match.versions import compare
-from schemas.events.intel import IntelRecord
+from schemas.events.findings import FiredRule
 from schemas.events.observations import ServiceObservation
 
 MOST_WHY = 600
 MOST_CVES = 200
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfLife:
-    """Product (in the words of the service's banner) whose versions below `below` get no more fixes, since when, and who says so."""
-
-    product: str
-    below: str
-    since: str
-    source: str
-
-
-# Only what no supported distribution still maintains, so that the rule stays silent on mended old versions. Dates lie before the release.
-ENDED = (
-    EndOfLife("Apache httpd", "2.4", "2017-12-31", "httpd.apache.org"),
-    EndOfLife("Apache Tomcat", "9.0", "2024-03-31", "tomcat.apache.org"),
-    EndOfLife("Microsoft IIS httpd", "10.0", "2023-10-10", "learn.microsoft.com/lifecycle"),
-    EndOfLife("MySQL", "8.0", "2023-10-25", "mysql.com/support/eol-notice"),
-    EndOfLife("MongoDB", "5.0", "2024-02-29", "mongodb.com/legal/support-policy"),
-    EndOfLife("PostgreSQL DB", "12", "2023-11-09", "postgresql.org/support/versioning"),
-    EndOfLife("Elasticsearch REST API", "7.0", "2022-02-10", "elastic.co/support/eol"),
-    EndOfLife("OpenSSH", "7.4", "2016-12-19", "openssh.com/releasenotes"),
-    EndOfLife("Redis key-value store", "6.0", "2022-04-27", "redis.io/docs/about/releases"),
-    EndOfLife("nginx", "1.14", "2018-04-17", "nginx.org/en/CHANGES"),
-)
 
 
 def older(left: str, right: str) -> bool | None:
@@ -56,7 +34,7 @@ def end_of_life(facts: ServiceFacts) -> Judgement | None:
     service = facts.service
     if backported(service):
         return None
-    for one in ENDED:
+    for one in facts.tables.ended:
         if service.product == one.product and older(service.version, one.below):
             return Judgement(
                 "Software that gets no more security fixes",
@@ -70,89 +48,113 @@ def end_of_life(facts: ServiceFacts) -> Judgement | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A vulnerability that a service has or may have, and the risks that it gives the finding: one that only may be weighs less."""
+
+    match: Match
+    urgency: Urgency
+
+    @property
+    def sure(self) -> bool:
+        """Whether the version is affected, as far as its evidence says."""
+        return self.match.verdict is Verdict.AFFECTED
+
+    @property
+    def base(self) -> float:
+        """The urgency, and by the confidence less where it is only possible: then at most 60, and at least 60 if it is in KEV."""
+        if self.sure:
+            return self.urgency.base
+        base = self.urgency.base * (0.3 + 0.5 * self.match.confidence)
+        return max(base, POSSIBLE_CEILING) if self.match.record.kev is True else min(base, POSSIBLE_CEILING)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Floor and ceiling."""
+        if self.sure:
+            return self.urgency.floor, self.urgency.ceiling
+        return (30.0, 100.0) if self.match.record.kev is True else (5.0, POSSIBLE_CEILING)
+
+
+POSSIBLE_CEILING = 60.0
+
+
 def known_exploited(facts: ServiceFacts) -> Judgement | None:
     """The version is affected, or may be, by what attackers are known to use."""
     found = [one for one in facts.matches if one.record.kev is True]
-    if not found:
-        return None
-    return _judged(
-        facts,
-        found,
-        "A vulnerability that attackers use",
-        "Update now: CISA demands it of federal agencies by the date in its catalogue.",
-        (88, 65, 100) if any(one.verdict is Verdict.AFFECTED for one in found) else (60, 30, 100),
-    )
+    action = "Update now: CISA demands it of federal agencies by the date in its catalogue."
+    return _judged(facts, found, "A vulnerability that attackers use", action) if found else None
 
 
 def vulnerable(facts: ServiceFacts) -> Judgement | None:
-    """The version is affected, or may be, by what nobody is known to use."""
+    """The version is affected, or may be, by what CISA's catalogue does not list."""
     found = [one for one in facts.matches if one.record.kev is not True]
     if not found:
         return None
-    base = max(map(weight, found))
     sure = any(one.verdict is Verdict.AFFECTED for one in found)
-    return _judged(
-        facts,
-        found,
-        "A version with known vulnerabilities",
-        "Update to a version that mends them, or take the service out of reach." if sure else "Confirm which fixes the host has.",
-        (base, base * 0.4, min(base + 20, 95)) if sure else (base, 5, 60),
-    )
+    action = "Update to a version that mends them, or take the service out of reach." if sure else "Confirm which fixes the host has."
+    return _judged(facts, found, "A version with known vulnerabilities", action)
 
 
-def danger(record: IntelRecord) -> float:
-    """How bad a vulnerability is where it is, 0–84: CVSS × 8, a little more where SSVC says that attacks exist or run by themselves."""
-    base = 40.0 if record.cvss is None else record.cvss * 8
-    base += {"active": 15, "poc": 3}.get(record.ssvc_exploitation, 0) + (3 if record.ssvc_automatable == "yes" else 0)
-    return min(base, 84.0)
-
-
-def weight(one: Match) -> float:
-    """What a match counts: the danger, and for one that is only possible less, by its confidence."""
-    return danger(one.record) * (1.0 if one.verdict is Verdict.AFFECTED else 0.3 + 0.5 * one.confidence)
-
-
-def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str, risks: tuple[float, float, float]) -> Judgement:
-    """One judgement on all of these vulnerabilities, the worst first."""
-    worst = sorted(found, key=lambda one: (-weight(one), one.cve))
-    affected = [one for one in worst if one.verdict is Verdict.AFFECTED]
-    first = (affected or worst)[0]
+def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str) -> Judgement:
+    """One judgement on all of these vulnerabilities, the worst first; the worst gives the base, all together the bounds."""
+    at = mission(facts.inventory)
+    worst = sorted((Weighed(one, urgency(one.record, at)) for one in found), key=lambda one: (-one.base, one.match.cve))
+    affected = [one for one in worst if one.sure]
+    shown, leading = (affected or worst)[0].match, worst[0]
     counted = [f"{len(affected)} affect this version"] if affected else []
     counted += [f"{len(worst) - len(affected)} may, which its banner can't decide"] if len(affected) < len(worst) else []
-    why = f"Of the known vulnerabilities {' and '.join(counted)}. {first.cve}: {first.reason}."
-    cves = tuple(one.cve for one in (*affected, *(one for one in worst if one not in affected)))
+    why = f"Of the known vulnerabilities {' and '.join(counted)}. {shown.cve}: {shown.reason}."
+    cves = tuple(one.match.cve for one in (*affected, *(one for one in worst if not one.sure)))
+    floors, ceilings = zip(*(one.bounds for one in worst), strict=True)
     return Judgement(
         title,
         printable(why, MOST_WHY),
-        printable(f"{action} {first.confirm}", MOST_WHY).strip(),
-        base=risks[0],
-        floor=risks[1],
-        ceiling=risks[2],
-        saw=f"{facts.label}; {', '.join(cves[:5])}{' and more' if len(cves) > 5 else ''}; {first.reason}",
+        printable(f"{action} {shown.confirm}", MOST_WHY).strip(),
+        base=leading.base,
+        floor=min(max(floors), leading.base),
+        ceiling=max(ceilings),
+        saw=f"{facts.label}; {', '.join(cves[:5])}{' and more' if len(cves) > 5 else ''}; {shown.reason}",
         cves=cves[:MOST_CVES],
+        steps=_steps(leading),
+        counted=frozenset((CRITICALITY.name, REACHABILITY.name) if leading.urgency.local else (CRITICALITY.name,)),
     )
+
+
+def _steps(leading: Weighed) -> tuple[FiredRule, ...]:
+    """How the base came about, of the vulnerability that gives it."""
+    first, *others = leading.urgency.steps
+    steps = [first.model_copy(update={"input": f"{leading.match.cve}: {first.input}"}), *others]
+    if not leading.sure:
+        said = f"possible, confidence {leading.match.confidence:.2f}"
+        steps.append(FiredRule(rule="match-confidence", effect=f"base {leading.base:.1f}", input=said, source="processors/match"))
+    if leading.urgency.local:
+        steps.append(
+            FiredRule(rule="local-attack", effect="reachability is not counted", input="CVSS AV:L or AV:P", source="CVSS v3.1, 2.1.1")
+        )
+    return tuple(steps)
 
 
 RULES = (
     Rule(
         "known-exploited",
-        "CISA BOD 22-01 and the Known Exploited Vulnerabilities catalogue",
-        "The version is affected by a vulnerability that is known to be exploited (from `intel`); 60 instead of 88 where it only may be: "
-        "the banner names a distribution that mends old versions in place, or the sources can't be compared or disagree.",
+        "CISA BOD 22-01 and the Known Exploited Vulnerabilities catalogue; CISA SSVC Guide",
+        "The version is affected by a vulnerability that CISA's catalogue lists (`kev` of `intel`): the base that SSVC gives, at least 80 "
+        "with a floor of 65. At least 60 with a floor of 30 where it only may be: the banner names a distribution that mends old versions "
+        "in place, or the sources can't be compared or disagree.",
         known_exploited,
     ),
     Rule(
         "vulnerable-version",
-        "CVE JSON 5.x `affected`, NVD configurations; CVSS; CISA's SSVC",
-        "The version is affected by other known vulnerabilities, or may be: one finding a service, the worst CVE first. The base is CVSS "
-        "× 8 (40 without a score), +15 or +3 where SSVC knows attacks or a proof of concept, +3 where they run by themselves, at most 84; "
-        "less than that, by the confidence, where no CVE is more than possible.",
+        "CISA SSVC Guide; CVE JSON 5.x `affected`, NVD configurations",
+        "The version is affected by other known vulnerabilities, or may be: one finding a service, the worst CVE first. Base, floor and "
+        "ceiling follow from SSVC (see below); where no CVE is more than possible the base is less, by the confidence, and at most 60.",
         vulnerable,
     ),
     Rule(
         "end-of-life",
         "CWE-1104; CIS Controls v8, 2.2",
-        "The version is below the last one that still gets security fixes (a small table in the module).",
+        "The version is below the last one that still gets security fixes (a small table, which your own file may change).",
         end_of_life,
     ),
 )
