@@ -237,6 +237,12 @@ class DifferSettings(Section):
     stale_hours: int = Field(72, ge=1, description="a host not seen for so long, though probed, is down")
 
 
+class CorrelatorSettings(Section):
+    """What the rules go by."""
+
+    rules: Path | None = Field(None, description="TOML file of your own rules and tables, the same for every correlator")
+
+
 class AssessorSettings(Section):
     """The lifecycle of findings."""
 
@@ -318,6 +324,7 @@ class Settings(BaseSettings):
     planner: PlannerSettings = PlannerSettings()
     scanner: ScannerSettings = ScannerSettings()
     differ: DifferSettings = DifferSettings()
+    correlator: CorrelatorSettings = CorrelatorSettings()
     assessor: AssessorSettings = AssessorSettings()
     model: ModelSettings = ModelSettings()
     archiver: ArchiverSettings = ArchiverSettings()
