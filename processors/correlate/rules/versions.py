@@ -106,6 +106,8 @@ def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str) ->
     counted += [f"{len(worst) - len(affected)} may, which its banner can't decide"] if len(affected) < len(worst) else []
     why = f"Of the known vulnerabilities {' and '.join(counted)}. {shown.cve}: {shown.reason}."
     cves = tuple(one.match.cve for one in (*affected, *(one for one in worst if not one.sure)))
+    # Not the worst's word alone, nor of what is in KEV: a vulnerability that gets worse must not rank lower for being local.
+    local = all(one.urgency.local and one.match.record.kev is not True for one in worst)
     floors, ceilings = zip(*(one.bounds for one in worst), strict=True)
     return Judgement(
         title,
@@ -116,19 +118,19 @@ def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str) ->
         ceiling=max(ceilings),
         saw=f"{facts.label}; {', '.join(cves[:5])}{' and more' if len(cves) > 5 else ''}; {shown.reason}",
         cves=cves[:MOST_CVES],
-        steps=_steps(leading),
-        counted=frozenset((CRITICALITY.name, REACHABILITY.name) if leading.urgency.local else (CRITICALITY.name,)),
+        steps=_steps(leading, local),
+        counted=frozenset((CRITICALITY.name, REACHABILITY.name) if local else (CRITICALITY.name,)),
     )
 
 
-def _steps(leading: Weighed) -> tuple[FiredRule, ...]:
+def _steps(leading: Weighed, local: bool) -> tuple[FiredRule, ...]:
     """How the base came about, of the vulnerability that gives it."""
     first, *others = leading.urgency.steps
     steps = [first.model_copy(update={"input": f"{leading.match.cve}: {first.input}"}), *others]
     if not leading.sure:
         said = f"possible, confidence {leading.match.confidence:.2f}"
         steps.append(FiredRule(rule="match-confidence", effect=f"base {leading.base:.1f}", input=said, source="processors/match"))
-    if leading.urgency.local:
+    if local:
         steps.append(
             FiredRule(rule="local-attack", effect="reachability is not counted", input="CVSS AV:L or AV:P", source="CVSS v3.1, 2.1.1")
         )
