@@ -30,6 +30,18 @@ SUBSTANTIAL = 0.61
 """Kappa from here on is called substantial agreement (Landis and Koch, Biometrics 33, 1977)."""
 
 
+LIMITS = (
+    "{no_vector} of {records} records have no CVSS vector outside the ADP container: two points are then unknown, and count as the worse.",
+    "CISA knows {poc_by_cisa} proofs of concept, of which KEV and most vectors tell nothing.",
+    "Without EPSS, exploitation of what KEV does not list is unknown and counts as poc, where CISA mostly says none.",
+    "{exploit_by_vector_but_none_by_cisa} vectors say that an exploit exists (E:P, E:F, E:H) where CISA says none: it may not be public.",
+    "KEV is of a later day than CISA's decisions: {in_kev_but_none_by_cisa} entered it after.",
+    "{easy_but_not_automatable_by_cisa} are easy by their vector and not automatable for CISA, {not_easy_but_automatable_by_cisa} the reverse.",
+    "{full_but_partial_by_cisa} have full impact by their vector and partial for CISA, {not_full_but_total_by_cisa} the reverse: "
+    "stolen credentials are total for SSVC, and confidentiality alone for CVSS.",
+)
+
+
 def main() -> None:
     """Run the benchmark and print what it measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,21 +101,7 @@ def agreement_table(agreed: list[Agreement]) -> Table:
 
 def in_words(limits: dict[str, int]) -> list[str]:
     """What limits the agreement."""
-    count = {name: str(number) for name, number in limits.items()}
-    no_vector = f"{count['no_vector']} of {count['records']} records have no CVSS vector outside the ADP container"
-    easy = f"{count['easy_but_not_automatable_by_cisa']} are easy by it and not automatable for CISA"
-    full = f"{count['full_but_partial_by_cisa']} have full impact by it and partial for CISA"
-    return [
-        "What limits it:",
-        f"- {no_vector}: automatable and technical impact are then unknown, and count as the worse.",
-        f"- CISA knows {count['poc_by_cisa']} proofs of concept, of which KEV and most vectors tell nothing. Without EPSS, exploitation of "
-        f"what KEV does not list is unknown and counts as poc, where CISA mostly says none.",
-        f"- {count['exploit_by_vector_but_none_by_cisa']} vectors say that an exploit exists (E:P, E:F, E:H) where CISA says none: a scorer "
-        f"may know of one that is not public.",
-        f"- KEV is of a later day than CISA's decisions: {count['in_kev_but_none_by_cisa']} entered it after.",
-        f"- Of those with a vector, {easy}, {count['not_easy_but_automatable_by_cisa']} the reverse: it does not say which step needs a person.",
-        f"- {full}, {count['not_full_but_total_by_cisa']} the reverse: stolen credentials are total for SSVC, and confidentiality for CVSS.",
-    ]
+    return ["What limits it:", *(f"- {words.format(**limits)}" for words in LIMITS)]
 
 
 def ranking_table(shares: dict[str, dict[str, Interval]], counts: dict[str, int], cut: str) -> Table:

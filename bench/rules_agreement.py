@@ -19,6 +19,17 @@ ACTIONS = tuple(one.value for one in Action)
 ROUNDS, Z = 1000, 1.96
 Interval = tuple[float, float, float]
 """A figure and its interval of 95 %."""
+COUNTED = (
+    "records",
+    "no_vector",
+    "poc_by_cisa",
+    "exploit_by_vector_but_none_by_cisa",
+    "in_kev_but_none_by_cisa",
+    "easy_but_not_automatable_by_cisa",
+    "not_easy_but_automatable_by_cisa",
+    "full_but_partial_by_cisa",
+    "not_full_but_total_by_cisa",
+)
 Pair = tuple[str, str]
 """What was derived, and what CISA says."""
 
@@ -38,7 +49,7 @@ def agreements(found: Sequence[Case], kev: dict[str, int]) -> tuple[list[Agreeme
     """Point by point: where it was derived; where what is unknown counts as the worse; exploitation with what KEV does not list as none."""
     judged = [one for one in found if all(one.cisa)]
     rows: dict[tuple[str, str], list[Pair]] = {}
-    limits: Counter[str] = Counter()
+    limits: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
     for one in track(judged, "agreement", console=Console(stderr=True), transient=True):
         known = evidence_in(one.bare)._replace(kev=one.bare.cve in kev)
         decision = decide(known, mission(None))
