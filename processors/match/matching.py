@@ -25,6 +25,9 @@ class Verdict(StrEnum):
     NOT_AFFECTED = "not affected"
 
 
+ORDER = {verdict: place for place, verdict in enumerate(Verdict)}
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """A verdict. `confidence`, 0 to 1: how sure it is; of `possible`, how likely the CVE applies. `confirm` says what would settle it."""
@@ -52,6 +55,9 @@ class Word(StrEnum):
     OUTSIDE = "in no range"
     DOUBTED = "doubted"
     UNREADABLE = "unreadable"
+
+
+WORDS = tuple(Word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +145,7 @@ def _concerns(statement: Statement, key: str) -> bool:
 
 
 def _worse(first: Match | None, second: Match) -> Match:
-    order = list(Verdict)
-    if first is None:
-        return second
-    return min(first, second, key=lambda one: (order.index(one.verdict), -one.confidence))
+    return second if first is None else min(first, second, key=lambda one: (ORDER[one.verdict], -one.confidence))
 
 
 def _rule(version: str, key: str, statement: Statement, seen: Seen) -> Ruling:
@@ -216,8 +219,9 @@ def combine(rulings: Iterable[Ruling], version: str = "") -> tuple[Verdict, floa
     A source that says "affected" of one of its statements means it, whatever its others say by default. Sources that contradict each
     other make it possible; one that could not be read gives way to one that could.
     """
-    found = sorted(set(rulings), key=lambda one: (one.word, -one.confidence, one.source != "cna", one.source, one.why))
-    by = {word: [one for one in found if one.word is word] for word in Word}
+    by: dict[Word, list[Ruling]] = {word: [] for word in WORDS}
+    for one in sorted(rulings, key=lambda one: (-one.confidence, one.source != "cna", one.source, one.why)):
+        by[one.word].append(one)
     accusing = {one.source for one in by[Word.AFFECTED]}
     unclear = accusing | {one.source for one in (*by[Word.UNREADABLE], *by[Word.DOUBTED])}
     firm = by[Word.UNAFFECTED] + [one for one in by[Word.DEFAULT] if one.source not in unclear]
@@ -242,6 +246,8 @@ def combine(rulings: Iterable[Ruling], version: str = "") -> tuple[Verdict, floa
 
 def _own(seen: Seen, one: Known) -> list[Statement]:
     """What the distribution that built the service says of its package."""
+    if not seen.builder:
+        return []
     wanted = {key for key in seen.keys if "/" in key}
     return [statement for statement in one.statements if statement.packaged and wanted & statement.keys]
 
