@@ -24,7 +24,8 @@ from bench.report import Bar, tell
 from infra.app.cve_lines import read_cve
 from processors.match.evidence import Seen, seen
 from processors.match.matcher import Matcher
-from processors.match.matching import Known, Match, Verdict, known, match
+from processors.match.matching import Known, Match, known, match
+from processors.match.rulings import Verdict
 from processors.match.versions import compare
 from tests.match_cases import SAMPLE, Case, cases, one_of_each, records
 

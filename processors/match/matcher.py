@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from processors.match.evidence import Seen
-from processors.match.matching import Known, Match, Verdict, keys_of, known, match
+from processors.match.matching import Known, Match, keys_of, known, match
+from processors.match.rulings import Verdict
 from schemas.events.base import Event
 from schemas.events.intel import IntelRecord
 

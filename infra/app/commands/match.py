@@ -20,7 +20,8 @@ from infra.core.ports import TableIndex
 from infra.core.settings import load_settings
 from processors.match.evidence import Seen, builder_in, seen
 from processors.match.matcher import Matcher, intel_keys
-from processors.match.matching import ORDER, Match, Verdict
+from processors.match.matching import Match
+from processors.match.rulings import ORDER, Verdict
 from schemas.events.base import Event
 
 app = typer.Typer()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from processors.correlate.contract import Judgement, Rule, ServiceFacts, printable
 from processors.match.evidence import seen_in, upstream
-from processors.match.matching import Match, Verdict
+from processors.match.matching import Match
+from processors.match.rulings import Verdict
 from processors.match.versions import compare
 from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
