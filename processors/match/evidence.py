@@ -15,6 +15,7 @@ from schemas.events.observations import ServiceObservation
 MENDERS = re.compile(r"debian|raspbian|ubuntu|red ?hat|centos|rocky|alma|suse|amazon|fedora|freebsd|netbsd|\bel\d|mariadb", re.IGNORECASE)
 """Who builds packages of versions and mends them in place."""
 SYSTEMS = {"windows": "windows", "linux": "linux", "macos": "macos", "mac os": "macos", "freebsd": "freebsd", "darwin": "macos"}
+FAMILIES = frozenset(SYSTEMS.values())
 MOST_TEXT = 1024  # characters of a banner that are looked at
 
 
@@ -91,9 +92,13 @@ def systems_in(text: str, distribution: str = "") -> frozenset[str]:
     return frozenset([name for word, name in SYSTEMS.items() if word in low] + (["linux"] if distribution else []))
 
 
-def limits(platforms: Iterable[str]) -> frozenset[str]:
-    """The systems that a statement is limited to, by name, or in its own words; empty where it holds on all that matter."""
-    words = [one.strip() for one in platforms]
+def limits(platforms: Iterable[str], product: str = "") -> frozenset[str]:
+    """The systems that a statement is limited to, by name, or in its own words; empty where it holds on all that matter.
+
+    NVD names the hardware of a firmware: who sees the firmware need not ask what it runs on.
+    """
+    bare = product.lower().endswith("firmware")
+    words = [one.strip() for one in platforms if not (bare and one.startswith(("cpe:2.3:h:", "cpe:/h:")))]
     low = [one.lower() for one in words]
     if not words or any(
         one in ("", "unknown", "all", "any", "n/a") or one.startswith(("x64", "x86", "32-bit", "64 bit", "64-bit")) for one in low

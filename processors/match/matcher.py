@@ -4,43 +4,45 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
 
 from processors.match.evidence import Seen
-from processors.match.matching import Known, Match, Verdict, keys_of, known, match
+from processors.match.matching import Known, Match, keys_of, known, match
+from processors.match.rulings import Verdict
 from schemas.events.base import Event
 from schemas.events.intel import IntelRecord
 
 MOST_RECORDS = 4096
-MOST_VERDICTS = 64  # of one record: versions of its product that are in use at a time
-
-
-@dataclass(slots=True)
-class _Ready:
-    known: Known
-    verdicts: OrderedDict[Seen, Match | None] = field(default_factory=OrderedDict)
+MOST_VERDICTS = 1 << 16  # some 40 MB
 
 
 class Matcher:
     """Holds services against records of `intel`."""
 
     def __init__(self) -> None:
-        self._ready: OrderedDict[str, _Ready] = OrderedDict()
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._verdicts: OrderedDict[tuple[str, Seen], tuple[IntelRecord, Match | None]] = OrderedDict()
 
     def match(self, seen: Seen, record: IntelRecord) -> Match | None:
         """The verdict; None where the record names nothing that the service shows."""
-        ready = self._ready.get(record.cve)
-        if ready is None or ready.known.record is not record:
-            ready = self._ready[record.cve] = _Ready(known(record))
-            if len(self._ready) > MOST_RECORDS:
-                self._ready.popitem(last=False)
-        self._ready.move_to_end(record.cve)
-        if seen in ready.verdicts:
-            return ready.verdicts[seen]
-        found = ready.verdicts[seen] = match(seen, ready.known)
-        if len(ready.verdicts) > MOST_VERDICTS:
-            ready.verdicts.popitem(last=False)
+        key = record.cve, seen
+        kept = self._verdicts.get(key)
+        if kept is not None and kept[0] is record:
+            self._verdicts.move_to_end(key)
+            return kept[1]
+        found = match(seen, self._ready(record))
+        self._verdicts[key] = record, found
+        if len(self._verdicts) > MOST_VERDICTS:
+            self._verdicts.popitem(last=False)
         return found
+
+    def _ready(self, record: IntelRecord) -> Known:
+        ready = self._known.get(record.cve)
+        if ready is None or ready.record is not record:
+            ready = self._known[record.cve] = known(record)
+            if len(self._known) > MOST_RECORDS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(record.cve)
+        return ready
 
     def matches(self, seen: Seen, index: Mapping[str, Set[str]], table: Mapping[str, Event]) -> list[Match]:
         """The verdicts on all records that an index by `intel_keys` names for the service, in the order of their CVEs."""

@@ -6,23 +6,15 @@ can't be compared, the sources disagree, or a distribution may have mended the v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 from processors.match import packages
-from processors.match.evidence import Seen, limits
+from processors.match.evidence import FAMILIES, Seen, limits
 from processors.match.products import cpe_parts, is_distribution, product_key
-from processors.match.ranges import Range, Stated, branch_doubt, latest, stated
+from processors.match.ranges import Stated, stated
+from processors.match.rulings import ORDER, Ruling, Verdict, Word, combine, ruling
 from schemas.events.intel import AffectedProduct, IntelRecord, VersionStatus
-
-
-class Verdict(StrEnum):
-    """Whether a service has a vulnerability, as far as its evidence says."""
-
-    AFFECTED = "affected"
-    POSSIBLE = "possible"
-    NOT_AFFECTED = "not affected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +33,6 @@ class Match:
     def cve(self) -> str:
         """The CVE's id."""
         return self.record.cve
-
-
-class Word(StrEnum):
-    """What one statement says of a version, from the clearest to the least clear."""
-
-    AFFECTED = "affected"
-    UNAFFECTED = "listed as unaffected"
-    DEFAULT = "unaffected by default"
-    OUTSIDE = "in no range"
-    DOUBTED = "doubted"
-    UNREADABLE = "unreadable"
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """One statement's word, whose it is, why, and how sure it is of itself."""
-
-    word: Word
-    source: str
-    why: str
-    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +66,7 @@ def known(record: IntelRecord) -> Known:
         package = packages.packaged(one)
         keys = frozenset((package,)) if package else frozenset(product_keys(one))
         if keys:
-            found.append(Statement(one, keys, stated(one), bool(package), limits(one.platforms)))
+            found.append(Statement(one, keys, stated(one), bool(package), limits(one.platforms, one.product)))
     return Known(record, tuple(found))
 
 
@@ -139,109 +110,25 @@ def _concerns(statement: Statement, key: str) -> bool:
 
 
 def _worse(first: Match | None, second: Match) -> Match:
-    order = list(Verdict)
-    if first is None:
-        return second
-    return min(first, second, key=lambda one: (order.index(one.verdict), -one.confidence))
+    return second if first is None else min(first, second, key=lambda one: (ORDER[one.verdict], -one.confidence))
 
 
 def _rule(version: str, key: str, statement: Statement, seen: Seen) -> Ruling:
-    """What one statement says of a version of its product."""
-    ruling = _word(version, statement.said, statement.product.source or "the record")
-    sure = ruling.confidence if key in statement.keys else ruling.confidence * 0.8  # the vendor is not named
-    if ruling.word is Word.AFFECTED and statement.limits:
+    """What one statement says of a version of its product, as far as the platforms that it names allow."""
+    said = ruling(version, statement.said, statement.product.source or "the record")
+    if said.word is Word.AFFECTED and statement.limits and not statement.limits & seen.systems:
         only = " and ".join(sorted(statement.limits))
-        if not statement.limits & seen.systems:
-            named = seen.systems and statement.limits <= {"windows", "linux", "macos", "freebsd"}
-            if named:
-                return Ruling(Word.DEFAULT, ruling.source, f"only {only} is affected; this is {' and '.join(sorted(seen.systems))}", 0.7)
-            return Ruling(Word.DOUBTED, ruling.source, f"{ruling.why}, but only on {only}, which was not seen", 0.45)
-    return Ruling(ruling.word, ruling.source, ruling.why, sure)
-
-
-def _word(version: str, said: Stated, source: str) -> Ruling:
-    if not version:
-        if not said.ranges and not said.unread and said.default is VersionStatus.UNAFFECTED:
-            return Ruling(Word.DEFAULT, source, f"{source} says that no version is affected", 0.9)
-        return Ruling(Word.UNREADABLE, source, "no version was seen", 0.1)
-    held = [(one, one.holds(version)) for one in said.ranges]
-    if holding := [one for one, holds in held if holds]:
-        return _held(version, holding, said, source)
-    if unclear := [one for one, holds in held if holds is None and one.status is not VersionStatus.UNAFFECTED]:
-        return Ruling(Word.UNREADABLE, source, f"{version} can't be compared with {unclear[0]} ({source})", 0.2)
-    if unread := [one for one in said.unread if one.status is not VersionStatus.UNAFFECTED]:
-        return Ruling(Word.UNREADABLE, source, f"'{unread[0].text[:40]}', which {source} states as version, names no range", 0.15)
-    shown = ", ".join(str(one) for one in said.ranges[:3]) + (" …" if len(said.ranges) > 3 else "")
-    accused = any(one.status is VersionStatus.AFFECTED for one in said.ranges)
-    if said.default is VersionStatus.AFFECTED and accused:
-        return Ruling(
-            Word.DOUBTED, source, f"{source} lists {shown} as affected, and yet all other versions, {version} too, by default", 0.4
-        )
-    if said.default is VersionStatus.AFFECTED:
-        return Ruling(Word.AFFECTED, source, f"{source} says that all versions are affected{f' but {shown}' if shown else ''}", 0.65)
-    if said.default is VersionStatus.UNAFFECTED:
-        return Ruling(
-            Word.DEFAULT, source, f"{version} is not in {shown or 'any range'}, and {source} says that others are unaffected", 0.9
-        )
-    if accused:
-        return Ruling(Word.OUTSIDE, source, f"{version} is not in {shown}, which {source} says is affected", 0.6)
-    return Ruling(Word.DOUBTED, source, f"{source} says nothing of {version}", 0.2)
-
-
-def _held(version: str, holding: list[Range], said: Stated, source: str) -> Ruling:
-    """Of ranges that hold the version those that begin last count; the order of ranges counts for nothing."""
-    counting = latest([one for one in holding if one.single] or holding)
-    statuses = {one.status_of(version) for one in counting}
-    if len(statuses) > 1:
-        return Ruling(Word.DOUBTED, source, f"{source} contradicts itself on {version}", 0.4)
-    doubts = {one: branch_doubt(said.ranges, one, version) for one in counting}
-    where = min((one for one in counting if doubts[one] is None), key=str, default=min(counting, key=str))
-    status = statuses.pop()
-    if status is None:
-        return Ruling(Word.UNREADABLE, source, f"{version} can't be compared with the changes in {where} ({source})", 0.3)
-    if status is VersionStatus.UNKNOWN:
-        return Ruling(Word.DOUBTED, source, f"{source} does not know whether {where} is affected", 0.25)
-    if status is VersionStatus.UNAFFECTED:
-        return Ruling(Word.UNAFFECTED, source, f"{version} is in {where}, which {source} says is unaffected", 0.95)
-    if doubt := doubts[where]:
-        why = f"{version} is above the end of its own branch ({doubt}), though {source}'s {where} holds it"
-        return Ruling(Word.DOUBTED, source, why, 0.4)
-    sure = 0.75 if where.worded else 0.9 if where.single else 0.85
-    return Ruling(Word.AFFECTED, source, f"{version} is in {where}, which {source} says is affected", sure)
-
-
-def combine(rulings: Iterable[Ruling], version: str = "") -> tuple[Verdict, float, str]:
-    """One verdict of what several statements say; their order counts for nothing.
-
-    A source that says "affected" of one of its statements means it, whatever its others say by default. Sources that contradict each
-    other make it possible; one that could not be read gives way to one that could.
-    """
-    found = sorted(set(rulings), key=lambda one: (one.word, -one.confidence, one.source != "cna", one.source, one.why))
-    by = {word: [one for one in found if one.word is word] for word in Word}
-    accusing = {one.source for one in by[Word.AFFECTED]}
-    unclear = accusing | {one.source for one in (*by[Word.UNREADABLE], *by[Word.DOUBTED])}
-    firm = by[Word.UNAFFECTED] + [one for one in by[Word.DEFAULT] if one.source not in unclear]
-    if affected := by[Word.AFFECTED]:
-        if firm:
-            return Verdict.POSSIBLE, 0.5, f"{affected[0].why}; but {firm[0].why}"
-        sure = affected[0].confidence * (0.9 if any(one.source not in accusing for one in by[Word.OUTSIDE]) else 1.0)
-        return Verdict.AFFECTED, round(sure, 2), affected[0].why
-    if doubted := by[Word.DOUBTED]:
-        if by[Word.UNAFFECTED]:
-            return Verdict.NOT_AFFECTED, 0.7, by[Word.UNAFFECTED][0].why
-        return Verdict.POSSIBLE, round(doubted[0].confidence, 2), doubted[0].why
-    if unreadable := by[Word.UNREADABLE]:
-        dumb = {one.source for one in unreadable}
-        readable = by[Word.UNAFFECTED] + [one for one in (*firm, *by[Word.OUTSIDE]) if one.source not in dumb]
-        if readable and version:
-            return Verdict.NOT_AFFECTED, 0.6, readable[0].why
-        return Verdict.POSSIBLE, round(unreadable[0].confidence, 2), unreadable[0].why
-    clear = by[Word.UNAFFECTED] or by[Word.DEFAULT] or by[Word.OUTSIDE]
-    return Verdict.NOT_AFFECTED, round(clear[0].confidence, 2), clear[0].why
+        if seen.systems and statement.limits <= FAMILIES:
+            return Ruling(Word.DEFAULT, said.source, f"only {only} is affected; this is {' and '.join(sorted(seen.systems))}", 0.7)
+        return Ruling(Word.DOUBTED, said.source, f"{said.why}, but only on {only}, which was not seen", 0.45)
+    sure = said.confidence if key in statement.keys else said.confidence * 0.8  # the vendor is not named
+    return Ruling(said.word, said.source, said.why, sure)
 
 
 def _own(seen: Seen, one: Known) -> list[Statement]:
     """What the distribution that built the service says of its package."""
+    if not seen.builder:
+        return []
     wanted = {key for key in seen.keys if "/" in key}
     return [statement for statement in one.statements if statement.packaged and wanted & statement.keys]
 

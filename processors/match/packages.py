@@ -6,6 +6,7 @@ release's fixed version says nothing, since each has its own upstream version. A
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 
@@ -76,13 +77,16 @@ def version_with(upstream: str, revision: str) -> str:
 
 def packaged(product: AffectedProduct) -> str:
     """The key of the distribution's package that a statement is about; '' where it is about a product."""
-    host = product.collection.partition("://")[2].partition("/")[0]
-    named = next((name for end, name in HOSTS.items() if host == end or host.endswith(f".{end}")), "")
-    distribution = named or distribution_of(product.vendor)
-    ordered = any(one.scheme.lower() in ("rpm", "deb", "dpkg") for one in product.versions)
-    if not distribution or not (product.package or ordered):
+    distribution = (_host(product.collection) if product.collection else "") or distribution_of(product.vendor)
+    if not distribution or not (product.package or any(one.scheme.lower() in ("rpm", "deb", "dpkg") for one in product.versions)):
         return ""
     return package_key(distribution, (product.package or product.product).rpartition("/")[2])
+
+
+@functools.lru_cache(maxsize=1024)
+def _host(collection: str) -> str:
+    host = collection.partition("://")[2].partition("/")[0]
+    return next((name for end, name in HOSTS.items() if host == end or host.endswith(f".{end}")), "")
 
 
 def may_be(version: str, said: Stated) -> bool:

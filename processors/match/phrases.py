@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from processors.match.versions import MOST, parsed
+from processors.match.versions import parsed
 
 WORDS = re.compile(r"[<>=≤≥]+|[^\s<>=≤≥,]+|,")
 NOISE = frozenset(("version", "versions", "ver", "release", "releases", "all", "the", "any", ",", "&&"))
@@ -17,6 +17,7 @@ OPERATORS = {"≤": "<=", "≥": ">=", "=<": "<=", "=>": ">=", "==": "="}
 SILENT = frozenset(("", "n/a", "na", "unspecified", "unknown", "-", "--", "?", "none", "not specified", "see references", "tbd", "0"))
 """What says nothing of a version."""
 WHOLE = frozenset(("*", "all", "all versions", "any", "all version"))
+MOST_TEXT = 1024  # characters; some list dozens of versions
 ENDS_AT = ("and", "or")
 DOWN = ("prior", "earlier", "below", "older", "lower", "before", "previous")
 UP = ("later", "above", "newer", "higher")
@@ -88,7 +89,7 @@ def read(text: str, product: str = "") -> tuple[Stretch, ...] | None:
     plain = text.strip()
     if plain.lower() in WHOLE:
         return (Stretch(),)
-    if plain.lower() in SILENT or len(plain) > MOST:
+    if plain.lower() in SILENT or len(plain) > MOST_TEXT:
         return None
     plain = _without(product, plain)
     if _from_to(plain):
@@ -106,7 +107,7 @@ def read(text: str, product: str = "") -> tuple[Stretch, ...] | None:
     versions = [word for word in kept if _is_version(word)]
     reading = FORMS.get(" ".join("V" if _is_version(word) else word.lower() for word in kept))
     if reading is None:
-        return None
+        return _listed(plain, product)
     return (
         Stretch(
             "" if reading.start is None else versions[reading.start],
@@ -115,6 +116,12 @@ def read(text: str, product: str = "") -> tuple[Stretch, ...] | None:
             reading.included,
         ),
     )
+
+
+def _listed(text: str, product: str) -> tuple[Stretch, ...] | None:
+    """Ranges with commas between them (`6.0.0 to 6.0.4, 5.6.3 to 5.6.7`), each with both ends: of `6.0.2, 5.6.7 and before` who knows."""
+    found = [one for part in text.split(",") for one in (read(part, product) or (Stretch(),))] if "," in text else []
+    return tuple(found) if found and all(one.start and one.end for one in found) else None
 
 
 def series_of(text: str) -> str:

@@ -58,7 +58,7 @@ class Range:
     def holds(self, version: str) -> bool | None:
         """Whether a version is in it; None where that can't be told."""
         if self.single:  # what can't be put in order is another version all the same
-            return version.lower() == self.start.lower() or compare(version, self.start, self.scheme) == 0
+            return version == self.start or version.lower() == self.start.lower() or compare(version, self.start, self.scheme) == 0
         below = self._below_end(version)
         if below is False or not self.start:
             return below

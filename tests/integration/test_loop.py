@@ -24,6 +24,7 @@ from infra.kafka.globaltables import GlobalTables
 from infra.kafka.loop import run_step
 from infra.kafka.topics import TopicAdmin
 from schemas.codec import Codec
+from schemas.events.base import Event
 from schemas.events.context import InventoryRecord
 from schemas.events.operations import Rollup, Tick
 
@@ -253,6 +254,30 @@ def test_every_record_of_a_global_input_is_handed_over_not_only_the_latest_of_a_
     assert owners(tables, 0) == ["first", "second", "third"]
     tables.forget("inventory", 2)
     assert (owners(tables, 0), owners(tables, 2), owners(tables, 3)) == (["third"], ["third"], [])
+    tables.close()
+
+
+def owner_of(event: Event) -> tuple[str, ...]:
+    return (event.owner,) if isinstance(event, InventoryRecord) else ()
+
+
+def test_an_index_of_a_global_table_follows_it(settings: Settings) -> None:
+    publisher = Publisher(settings, Codec())
+
+    def publish(*records: tuple[str, str | None]) -> None:
+        for network, owner in records:
+            publisher.publish("inventory", network, InventoryRecord(network=network, owner=owner) if owner else None)
+        publisher.flush()
+
+    publish(("198.18.0.0/24", "web"), ("198.18.1.0/24", "web"))
+    tables = GlobalTables(settings, ("inventory",), Codec(), ("inventory",))
+    tables.load()
+    index = tables.index("inventory", owner_of)
+    assert index == {"web": {"198.18.0.0/24", "198.18.1.0/24"}}
+    publish(("198.18.1.0/24", "ops"), ("198.18.0.0/24", None), ("198.18.2.0/24", None))
+    until(lambda: tables.poll() is not None and tables.next_offset("inventory") == 5)
+    assert tables.index("inventory", owner_of) is index
+    assert index == {"ops": {"198.18.1.0/24"}}
     tables.close()
 
 

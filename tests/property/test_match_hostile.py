@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from infra.core.ports import TableIndex
 from processors.match.evidence import seen, seen_in
 from processors.match.matcher import intel_keys
-from processors.match.matching import Verdict, known, match
+from processors.match.matching import known, match
 from processors.match.phrases import read
+from processors.match.rulings import Verdict
 from processors.match.versions import compare
 from schemas.events.intel import AffectedProduct, IntelRecord, VersionChange, VersionRange, VersionStatus
 from schemas.events.observations import ServiceObservation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from infra.core.errors import Poison
 from infra.core.ports import Context, FixedTables, MemoryState, Record
 from processors.correlate.contract import Judgement, Rule, ServiceFacts
 from processors.correlate.correlating import Correlator
+from processors.correlate.judging import fingerprint
 from schemas.events.assets import AssetChange, ChangeKind
 from schemas.events.base import Event
 from schemas.events.context import Criticality, InventoryRecord
@@ -224,6 +226,35 @@ def test_a_product_that_a_record_names_no_more_is_judged_again() -> None:
     assert told(bench.feed("intel", rescored, record.cve)) == {("vulnerable-version", "changed")}
     mended = record.model_copy(update={"affected": (one.model_copy(update={"versions": (VersionRange(less_than="2.4.40"),)}),)})
     assert told(bench.feed("intel", mended, record.cve)) == {("vulnerable-version", "resolved")}
+
+
+def test_the_order_of_intel_and_changes_does_not_change_what_stands() -> None:
+    apache = ServiceObservation(port=8080, product="Apache httpd", version="2.4.49", cpes=("cpe:/a:apache:http_server:2.4.49",))
+    debian = apache.model_copy(update={"port": 8081, "banner": "Apache/2.4.49 (Debian)"})
+    one = AffectedProduct(vendor="apache", product="http_server", versions=(VersionRange(less_than="2.4.51"),))
+    kev = IntelRecord(cve="CVE-2024-1", kev=True, affected=(one,), as_of=START)
+    records = [
+        kev,
+        kev.model_copy(update={"cve": "CVE-2024-2", "kev": None, "cvss": 9.0}),
+        kev.model_copy(update={"kev": False, "cvss": 5.0}),
+    ]
+    found = set()
+    for order in itertools.permutations(range(4)):
+        bench, stands = Bench(), dict[str, str]()
+        for place in [step for step in order if step != 2] + [2]:  # the second word on CVE-2024-1 comes last
+            told = (
+                bench.feed("intel", records[place], records[place].cve)
+                if place < 3
+                else [*bench.change(ChangeKind.SERVICE_OPENED, apache), *bench.change(ChangeKind.SERVICE_OPENED, debian)]
+            )
+            for exposure in told:
+                if exposure.event == "resolved":
+                    stands.pop(exposure.exposure_id)
+                else:
+                    stands[exposure.exposure_id] = fingerprint(exposure)
+        found.add(tuple(sorted(stands.items())))
+        assert sorted(key for key in bench.state.values if key.startswith("matched|")) == ["matched|CVE-2024-1", "matched|CVE-2024-2"]
+    assert [len(one) for one in found] == [2]
 
 
 def test_services_without_a_version_are_not_matched() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from processors.match.evidence import Seen, seen, seen_in
 from processors.match.matcher import Matcher, intel_keys, telling
-from processors.match.matching import Match, Verdict, keys_of, known, match
+from processors.match.matching import Match, keys_of, known, match
+from processors.match.rulings import Verdict
 from schemas.events.intel import AffectedProduct, IntelRecord, VersionChange, VersionRange, VersionStatus
 from schemas.events.observations import ServiceObservation
 
@@ -28,7 +29,7 @@ def product(*versions: VersionRange, **over: Any) -> AffectedProduct:
 
 def verdict(version: str, *products: AffectedProduct) -> Verdict | None:
     found = judge(seen((f"cpe:2.3:a:acme:server_x:{version}:*:*:*:*:*:*:*",)), *products)
-    return found and found.verdict
+    return found.verdict if found else None
 
 
 def judge(shown: Seen, *products: AffectedProduct) -> Match | None:
@@ -131,6 +132,21 @@ def test_sources_that_contradict_each_other_make_it_possible() -> None:
 def test_a_source_that_can_be_read_speaks_for_one_that_can_not() -> None:
     maker, other = product(VersionRange(version="n/a")), product(span("0", "3.0"), source="CISA-ADP")
     assert [verdict(one, maker, other) for one in ("1.0", "3.5")] == [AFFECTED, NOT]
+
+
+def test_a_source_that_names_a_product_alone_changes_nothing() -> None:
+    kev = product(source="kev")
+    assert [verdict(one, kev, product(span("0", "3.0"))) for one in ("1.0", "3.5")] == [AFFECTED, NOT]
+    found = judge(seen(("cpe:/a:acme:server_x:1.0",)), kev)
+    assert found is not None
+    assert (found.verdict, telling([found])) == (POSSIBLE, ())
+
+
+def test_the_hardware_of_a_firmware_need_not_be_seen() -> None:
+    said = product(span("0", "2.0"), product="server_x_firmware", platforms=("cpe:2.3:h:acme:server_x:-:*:*:*:*:*:*:*",))
+    found = judge(seen(("cpe:/o:acme:server_x_firmware:1.0",)), said)
+    assert found is not None
+    assert found.verdict is AFFECTED
 
 
 def test_without_a_version_it_is_hardly_possible_and_no_finding() -> None:

@@ -128,6 +128,12 @@ def test_words_of_older_records(text: str, expected: Stretch) -> None:
     assert read(text, "Exim") == (expected,)
 
 
+def test_a_list_of_ranges_with_both_ends() -> None:
+    found = read("FortiOS 6.0.0 to 6.0.4, 5.6.3 to 5.6.7", "Fortinet FortiOS")
+    assert found == (Stretch("6.0.0", end="6.0.4", included=True), Stretch("5.6.3", end="5.6.7", included=True))
+    assert read("6.0.2, 5.6.7 and before") is None
+
+
 def test_a_list_of_versions() -> None:
     assert [one.start for one in read("FortiOS 7.0.3, 7.0.2", "Fortinet FortiOS") or ()] == ["7.0.3", "7.0.2"]
 

@@ -20,13 +20,13 @@ from infra.core.ports import TableIndex
 from infra.core.settings import load_settings
 from processors.match.evidence import Seen, builder_in, seen
 from processors.match.matcher import Matcher, intel_keys
-from processors.match.matching import Match, Verdict
+from processors.match.matching import Match
+from processors.match.rulings import ORDER, Verdict
 from schemas.events.base import Event
 
 app = typer.Typer()
 MOST_SHOWN = 1000
 COLUMNS = ("line", "cve", "verdict", "confidence", "reason", "confirm")
-ORDER = list(Verdict)
 INTEL = typer.Option(None, "--intel", help="CVE JSON 5.x records, one a line, plain or gzip; without it the topic intel is read.")
 
 
@@ -156,7 +156,7 @@ def _evidence(line: bytes, number: int) -> Evidence:
 
 def _rows(number: int, evidence: Evidence, found: list[Match], everything: bool, cve: str) -> Iterator[dict[str, Any]]:
     """A row a CVE: the affected first, of these the worst first."""
-    for one in sorted(found, key=lambda one: (ORDER.index(one.verdict), -(one.record.cvss or 0), -one.confidence, one.cve)):
+    for one in sorted(found, key=lambda one: (ORDER[one.verdict], -(one.record.cvss or 0), -one.confidence, one.cve)):
         if one.cve != cve if cve else (one.verdict is Verdict.NOT_AFFECTED and not everything):
             continue
         told = {

@@ -9,7 +9,8 @@ from processors.correlate.contract import Judgement, Rule, ServiceFacts, printab
 from processors.correlate.ssvc import mission
 from processors.correlate.urgency import Urgency, urgency
 from processors.match.evidence import seen_in, upstream
-from processors.match.matching import Match, Verdict
+from processors.match.matching import Match
+from processors.match.rulings import Verdict
 from processors.match.versions import compare
 from schemas.events.findings import FiredRule
 from schemas.events.observations import ServiceObservation
