@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "resume": "orders",
     "identify": "identify",
     "match": "match",
+    "explain": "explain",
     "sweep": "sweep",
     "ddl": "ddl",
 }

@@ -15,7 +15,8 @@ from processors.correlate.contract import ServiceFacts
 from processors.correlate.judging import judge
 from processors.correlate.ssvc import EPSS_POC, MISSIONS, TABLE, Action, evidence_in, mission
 from processors.correlate.urgency import urgency
-from processors.match.matching import Match, Verdict
+from processors.match.matching import Match
+from processors.match.rulings import Verdict
 from schemas.events.context import Criticality, InventoryRecord
 from schemas.events.findings import Exposure
 from schemas.events.intel import IntelRecord
@@ -77,12 +78,16 @@ def worse(record: IntelRecord, draw: Any) -> IntelRecord:
 def test_the_table_is_whole_and_never_falls_when_a_point_gets_worse() -> None:
     assert set(TABLE) == set(product(EXPLOITATION, AUTOMATABLE, IMPACT))
     points = (EXPLOITATION, AUTOMATABLE, IMPACT, MISSIONS)
-    places = {cell: ACTIONS.index(TABLE[cell[0], cell[1], cell[2]][MISSIONS.index(cell[3])]) for cell in product(*points)}
-    for (cell, place), axis in product(places.items(), range(4)):
+
+    def place(cell: tuple[str, ...]) -> int:
+        return ACTIONS.index(TABLE[cell[0], cell[1], cell[2]][MISSIONS.index(cell[3])])
+
+    cells = list(product(*points))
+    for cell, axis in product(cells, range(4)):
         at = points[axis].index(cell[axis])
         if at + 1 < len(points[axis]):
-            assert places[(*cell[:axis], points[axis][at + 1], *cell[axis + 1 :])] >= place
-    counted = [list(places.values()).count(number) for number in range(4)]
+            assert place((*cell[:axis], points[axis][at + 1], *cell[axis + 1 :])) >= place(cell)
+    counted = [sum(place(cell) == number for cell in cells) for number in range(4)]
     assert counted == [18, 4, 10, 4]  # Track, Track*, Attend, Act of CISA's 36 rows
 
 
