@@ -13,7 +13,9 @@ from processors.correlate.adjustments import ADJUSTMENTS
 from processors.correlate.contract import TABLES, Rule
 from processors.correlate.own_rules import Own, parse
 from processors.correlate.rules import access, certificates, placement, surface, transport, versions
+from processors.correlate.ssvc import TABLE
 from processors.correlate.tables import Tables
+from processors.correlate.urgency import BANDS
 
 GROUP = "driftline.rules"
 BUILT_IN: tuple[Rule, ...] = (*access.RULES, *versions.RULES, *certificates.RULES, *transport.RULES, *surface.RULES, *placement.RULES)
@@ -62,7 +64,7 @@ def _unlike(rules: tuple[Rule, ...], otherwise: str) -> tuple[Rule, ...]:
 
 
 def as_markdown() -> str:
-    """The reference page of the built-in rules."""
+    """The reference page of the built-in rules, with the table that vulnerabilities are weighed by."""
     lines = [
         "# Rules",
         "",
@@ -76,6 +78,11 @@ def as_markdown() -> str:
         "|---|---|---|---|",
     ]
     lines += [f"| `{one.name}` | {one.doc} | {', '.join(f'`{name}`' for name in one.covers)} | {one.source} |" for one in BUILT_IN]
+    lines += ["", "What vulnerabilities a version has is weighed by CISA's SSVC: [in words](../explanation/ranking.md).", ""]
+    lines += ["| exploitation | automatable | technical impact | mission low | medium | high |", "|---|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(point)} | {' | '.join(actions)} |" for point, actions in TABLE.items()]
+    lines += ["", "| action | base | floor | ceiling |", "|---|---|---|---|"]
+    lines += [f"| {action} | {one.low:g} to {one.high:g} | {one.floor:g} | {one.ceiling:g} |" for action, one in BANDS.items()]
     lines += ["", "| adjustment | effect | source |", "|---|---|---|"]
     lines += [f"| `{one.name}` | {one.doc} | {one.source} |" for one in ADJUSTMENTS]
     return "\n".join(lines) + "\n"
