@@ -36,8 +36,8 @@ LIMITS = (
     "Without EPSS, exploitation of what KEV does not list is unknown and counts as poc, where CISA mostly says none.",
     "{exploit_by_vector_but_none_by_cisa} vectors say that an exploit exists (E:P, E:F, E:H) where CISA says none: it may not be public.",
     "KEV is of a later day than CISA's decisions: {in_kev_but_none_by_cisa} entered it after.",
-    "{easy_but_not_automatable_by_cisa} are easy by their vector, not automatable for CISA; {not_easy_but_automatable_by_cisa} the reverse.",
-    "{full_but_partial_by_cisa} have full impact by their vector, partial for CISA; {not_full_but_total_by_cisa} the reverse.",
+    "{easy_but_not_automatable_by_cisa} are easy by vector, not automatable for CISA; {not_easy_but_automatable_by_cisa} the reverse.",
+    "{full_but_partial_by_cisa} have full impact by vector, partial for CISA; {not_full_but_total_by_cisa} the reverse.",
     "Stolen credentials are total impact for SSVC, and confidentiality alone for CVSS.",
 )
 

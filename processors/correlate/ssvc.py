@@ -7,7 +7,6 @@ derived here, each with its source. What can't be derived stays unknown and says
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -108,7 +107,6 @@ def evidence_in(record: IntelRecord) -> Evidence:
     )
 
 
-@functools.lru_cache(maxsize=1 << 14)
 def decide(known: Evidence, mission: Point) -> Decision:
     """CISA's decision on a vulnerability at an asset."""
     metrics = metrics_of(known.vector)

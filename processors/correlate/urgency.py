@@ -6,6 +6,7 @@ what is known of attacks to come (EPSS) before how bad one would be (CVSS), then
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from processors.correlate.ssvc import GUIDE, Action, Decision, Evidence, Point, decide, evidence_in, metrics_of
@@ -55,7 +56,11 @@ class Urgency:
 
 def urgency(record: IntelRecord, mission: Point) -> Urgency:
     """How urgent a vulnerability is at an asset of this mission, before where it is reachable from and what is new are counted."""
-    known = evidence_in(record)
+    return _urgency(evidence_in(record), mission)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _urgency(known: Evidence, mission: Point) -> Urgency:
     decision = decide(known, mission)
     band = BANDS[decision.action]
     place, seen = within(known, decision)
