@@ -13,6 +13,7 @@ from infra.core.ports import Context, FixedTables, MemoryState, Record
 from processors.correlate.contract import Judgement, Rule, ServiceFacts
 from processors.correlate.correlating import Correlator
 from processors.correlate.judging import fingerprint
+from processors.correlate.rules.versions import vulnerable
 from schemas.events.assets import AssetChange, ChangeKind
 from schemas.events.base import Event
 from schemas.events.context import Criticality, InventoryRecord
@@ -226,6 +227,31 @@ def test_a_product_that_a_record_names_no_more_is_judged_again() -> None:
     assert told(bench.feed("intel", rescored, record.cve)) == {("vulnerable-version", "changed")}
     mended = record.model_copy(update={"affected": (one.model_copy(update={"versions": (VersionRange(less_than="2.4.40"),)}),)})
     assert told(bench.feed("intel", mended, record.cve)) == {("vulnerable-version", "resolved")}
+
+
+def test_a_record_of_intel_judges_only_what_it_matches_or_did() -> None:
+    calls = 0
+
+    def count(facts: ServiceFacts) -> Judgement | None:
+        nonlocal calls
+        calls += 1
+        return vulnerable(facts)
+
+    bench = Bench(Correlator((Rule("counting", "test", "counts", count),)))
+    old, new = (
+        ServiceObservation(port=80, version=version, cpes=(f"cpe:/a:apache:http_server:{version}",)) for version in ("2.4.49", "2.4.62")
+    )
+    for number in range(100):
+        bench.change(ChangeKind.SERVICE_OPENED, new if number % 10 else old, address=f"198.18.0.{number}")
+    one = AffectedProduct(vendor="apache", product="http_server", versions=(VersionRange(less_than="2.4.50"),))
+    record, calls = IntelRecord(cve="CVE-2024-1", affected=(one,), as_of=START), 0
+    assert (len(bench.feed("intel", record, record.cve)), calls) == (10, 10)
+    elsewhere = record.model_copy(update={"cve": "CVE-2024-2", "affected": (one.model_copy(update={"product": "tomcat"}),)})
+    assert (len(bench.feed("intel", elsewhere, elsewhere.cve)), calls) == (0, 10)
+    wider = record.model_copy(update={"affected": (one.model_copy(update={"versions": (VersionRange(less_than="2.4.63"),)}),)})
+    assert (len(bench.feed("intel", wider, record.cve)), calls) == (90, 110)
+    assert (len(bench.feed("intel", record, record.cve)), calls) == (90, 210)
+    assert (len(bench.feed("intel", None, record.cve)), calls) == (10, 220)
 
 
 def test_the_order_of_intel_and_changes_does_not_change_what_stands() -> None:
