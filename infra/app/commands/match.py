@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Set
@@ -83,8 +84,11 @@ def match(
                 sys.stdout.write(to_json(row) + "\n")
             sys.stdout.flush()
         else:
-            shown = [row for number, row in enumerate(rows) if number < MOST_SHOWN]
+            shown = list(itertools.islice(rows, MOST_SHOWN))
+            more = sum(1 for _ in rows)
             print_rows("CVEs", COLUMNS, shown, False, "No CVE was found. --all shows what was looked at and is not affected.")
+            if more:
+                tell(f"{count(more, 'row')} more; --json prints all of them.")
     if unknown:
         tell(f"{count(len(unknown), 'line')} named no product.")
     if wrong:
