@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from threading import Event as Flag
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -14,6 +14,7 @@ from schemas.events.base import Event
 from schemas.plain import Plain
 
 Kept = TypeVar("Kept")
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Record(NamedTuple):
@@ -70,7 +71,7 @@ def read_state(key: str, value: bytes, decode: Callable[[bytes], Kept]) -> Kept:
         raise UnreadableState(key, error) from error
 
 
-KeysOf = Callable[[Event], Iterable[str]]
+KeysOf = Callable[[Record], Iterable[str]]
 """What the records of a global table are looked up by, besides their keys. A pure function at a module's top, so that it stays the same."""
 
 
@@ -176,21 +177,21 @@ class FixedTables:
         """The index, made anew."""
         made = TableIndex(keys_of)
         for key, event in self.table(topic).items():
-            made.change(key, None, event)
+            made.change(None, Record(topic, 0, 0, EPOCH, key, event))
         return made.entries
 
 
 class TableIndex:
-    """Keys of a table's records by what `keys_of` makes of each."""
+    """Keys of a table's records by what `keys_of` makes of each; of a tombstone it makes nothing."""
 
     def __init__(self, keys_of: KeysOf) -> None:
         self._keys_of = keys_of
         self.entries: dict[str, set[str]] = {}
 
-    def change(self, key: str, before: Event | None, after: Event | None) -> None:
-        """Take in that a record gave way to another; None: there was or is none."""
+    def change(self, before: Record | None, after: Record) -> None:
+        """Take in that a record came, and took the place of another if there was one with its key."""
+        key, new = after.key, frozenset(self._keys_of(after))
         old = frozenset(self._keys_of(before)) if before is not None else frozenset()
-        new = frozenset(self._keys_of(after)) if after is not None else frozenset()
         for name in old - new:
             self.entries[name].discard(key)
             if not self.entries[name]:

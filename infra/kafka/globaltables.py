@@ -40,15 +40,12 @@ class _Table:
     next_offset: int = 0
     indexes: dict[KeysOf, TableIndex] = field(default_factory=dict)
 
-    def set(self, key: str, event: Event | None) -> None:
-        """Let an event be the live one of a key; None: there is none any more."""
-        before = self.live.get(key)
+    def keep(self, record: Record) -> None:
+        """Let a record be the latest of its key, and the indexes know."""
+        before = self.entries.get(record.key)
         for index in self.indexes.values():
-            index.change(key, before, event)
-        if event is not None:
-            self.live[key] = event
-        elif before is not None:
-            del self.live[key]
+            index.change(before, record)
+        self.entries[record.key] = record
 
 
 class GlobalTables:
@@ -128,8 +125,8 @@ class GlobalTables:
         index = table.indexes.get(keys_of)
         if index is None:
             index = table.indexes[keys_of] = TableIndex(keys_of)
-            for key, event in table.live.items():
-                index.change(key, None, event)
+            for record in table.entries.values():
+                index.change(None, record)
         return index.entries
 
     def next_offset(self, topic: str) -> int:
@@ -176,11 +173,15 @@ class GlobalTables:
         except UndecodableError as reason:
             log.error("undecodable_table_record", topic=topic, offset=offset, key=key, reason=str(reason))
             return False
-        record = table.entries[key] = Record(topic, 0, offset, recorded_at(message), key, event)
+        record = Record(topic, 0, offset, recorded_at(message), key, event)
+        table.keep(record)
         if topic in self._inputs:
             table.log.append(record)
-        if topic not in HISTORIES:
-            table.set(key, event)
-        elif event is not None:
-            table.set(f"{key}|{offset}", event)
+        if topic in HISTORIES:
+            if event is not None:
+                table.live[f"{key}|{offset}"] = event
+        elif event is None:
+            table.live.pop(key, None)
+        else:
+            table.live[key] = event
         return False

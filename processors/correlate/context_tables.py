@@ -1,17 +1,13 @@
-"""The global tables as the correlator asks them: the inventory record of an address, and what a record of `intel` concerns."""
+"""The inventory as the correlator asks it: the record of an address, and the places that a record concerns."""
 
 from __future__ import annotations
 
 import functools
 import ipaddress
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from infra.core.ports import State, read_state
+from infra.core.ports import State
 from processors.correlate.memory import load_host, place_key
-from processors.match.matcher import intel_keys
-from processors.match.matching import Match
-from processors.match.products import names_of
 from schemas.events.base import Event, Transport
 from schemas.events.context import InventoryRecord
 
@@ -64,34 +60,3 @@ def expected_and_gone(state: State, record: Event | None) -> Iterator[tuple[str,
             kept = place_key(record.zone, str(address), transport, int(port))
             if name in record.expected and state.get(kept) is None:
                 yield record.zone, str(address), Transport(transport), int(port)
-
-
-def concerned(state: State, cve: str, record: Event | None) -> set[str]:
-    """Names of the products that a record of `intel` concerns, and of those through which services here were matched with it before.
-
-    What it no longer concerns is forgotten: what still matches is noted anew by `note`.
-    """
-    before = set(_listed(state, f"matched|{cve}"))
-    after = {name for key in intel_keys(record) for name in names_of(key)} if record is not None else set()
-    if before - after:
-        _keep(state, f"matched|{cve}", before & after)
-    return before | after
-
-
-def note(state: State, matches: Iterable[Match]) -> None:
-    """Remember through which product a CVE was matched, for the day when its record names the product no more."""
-    for one in matches:
-        known, name = _listed(state, f"matched|{one.cve}"), one.product.partition(":")[2]
-        if name not in known:
-            _keep(state, f"matched|{one.cve}", {*known, name})
-
-
-def _listed(state: State, key: str) -> list[str]:
-    return list(read_state(key, state.get(key) or b"[]", json.loads))
-
-
-def _keep(state: State, key: str, values: set[str]) -> None:
-    if values:
-        state.put(key, json.dumps(sorted(values)).encode())
-    else:
-        state.delete(key)

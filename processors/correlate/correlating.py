@@ -17,7 +17,7 @@ import structlog
 from infra.core.errors import Poison
 from infra.core.ports import Context, Emit, Record, State
 from processors.correlate.catalogue import BUILT_IN
-from processors.correlate.context_tables import concerned, expected_and_gone, inventory_of, note, places_in
+from processors.correlate.context_tables import expected_and_gone, inventory_of, places_in
 from processors.correlate.contract import TABLES, Rule, ServiceFacts
 from processors.correlate.judging import edges, fingerprint, judge
 from processors.correlate.memory import (
@@ -34,9 +34,10 @@ from processors.correlate.memory import (
 )
 from processors.correlate.rules.placement import VANISHED
 from processors.correlate.rules.surface import SUSPECTED_IMPACT
+from processors.correlate.shown import concerned, entries_of, index_place, intel_keys, note
 from processors.correlate.tables import Tables
 from processors.match.evidence import seen_in
-from processors.match.matcher import Matcher, intel_keys, telling
+from processors.match.matcher import Matcher, telling
 from processors.match.matching import Match
 from schemas.events.assets import AssetChange, ChangeKind
 from schemas.events.base import Event
@@ -64,8 +65,7 @@ class Correlator:
             known = list(places_in(context.state, record.key, event))
             return [*self._again(known, record.recorded_at, context), *self._missed(event, record.recorded_at, context)]
         if record.topic == "intel":
-            products = concerned(context.state, record.key, event)
-            return self._again(places_with(context, products), record.recorded_at, context)
+            return self._again(concerned(context.state, record, self._matcher), record.recorded_at, context)
         if isinstance(event, Tick):
             return self._tick(event.minute, context)
         if isinstance(event, AssetChange):
@@ -187,7 +187,7 @@ class Correlator:
             return ()
         index = context.tables.index("intel", intel_keys)
         found = telling(self._matcher.matches(seen, index, context.tables.table("intel")))
-        note(context.state, found)
+        note(context.state, found, entries_of(service))
         return found
 
     def _look_again(self, place: PlaceMemory, facts: ServiceFacts | None, context: Context) -> None:
@@ -200,12 +200,7 @@ class Correlator:
             if due is not None:
                 context.state.put(due_key(due, place.key), b"1")
             place.due = due
-        products = tuple(sorted({key.partition(":")[2] for key, _ in seen_in(facts.service).products})) if facts else ()
-        for product in set(place.products) - set(products):
-            context.state.delete(f"product|{product}|{place.key}")
-        for product in set(products) - set(place.products):
-            context.state.put(f"product|{product}|{place.key}", b"1")
-        place.products = products
+        place.products = index_place(context.state, place.key, place.products, facts.service if facts else None)
 
 
 def keep(place: PlaceMemory, state: State) -> None:
@@ -253,9 +248,3 @@ def differences(place: PlaceMemory, should: dict[str, Exposure]) -> list[Exposur
     if told:
         place.revision += 1
     return [one.model_copy(update={"revision": place.revision, "observed_at": place.now}) for one in told]
-
-
-def places_with(context: Context, products: Iterable[str]) -> list[str]:
-    """Keys of the places in this partition that show one of these products, or did."""
-    found = {key.split("|", 2)[2] for product in products for key, _ in context.state.scan(f"product|{product}|")}
-    return sorted(found)

@@ -3,8 +3,8 @@
 host|<zone>|<ip>                       HostMemory
 place|<zone>|<ip>|tcp/443              PlaceMemory
 due|<moment>|<place key>               nothing: an index of what a tick must look at
-product|<name>|<place key>             nothing: an index of what a record of `intel` concerns
-matched|<CVE>                          names of the products through which services of this partition were matched with it, as a JSON list
+
+`shown.py` keeps its index of what services show beside them (`seen|`, `product|`, `matched|`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PlaceMemory(BaseModel):
     """A service as last told, and the exposures that stand for it.
 
     `revision` counts the times that exposures were told and never falls: HostMemory goes on counting. Once the service is closed and no
-    exposure stands, the place is forgotten. `known`: it was seen once, now or earlier. `products`: its entries in the product index.
+    exposure stands, the place is forgotten. `known`: it was seen once, now or earlier. `products`: its entries in the index of `shown.py`.
     """
 
     model_config = ConfigDict(extra="ignore")

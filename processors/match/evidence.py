@@ -38,15 +38,24 @@ class Seen:
         return tuple(dict.fromkeys((*own, *anyone, *named)))
 
 
-def seen_in(service: ServiceObservation) -> Seen:
-    """What an observed service shows."""
+Terms = tuple[tuple[str, ...], str, str, str, str]
+"""What `seen` is given: CPE names, version, builder, revision, and text that may name the operating system."""
+
+
+def terms_of(service: ServiceObservation) -> Terms:
+    """What of an observed service counts: services with equal terms have equal verdicts."""
     facts = service.facts
     builder, revision = facts.get("package.distribution", ""), facts.get("package.revision", "")
     words = service.version.split()
     if not builder and len(words) == 3 and distribution_of(words[1]):
         builder, revision = words[1], words[2]  # as nmap writes it: 9.2p1 Debian 2+deb12u3
     builder = builder or builder_in(f"{service.version} {service.extra} {service.banner}")
-    return seen(service.cpes, service.version, builder, revision, f"{service.extra} {' '.join(service.cpes)}")
+    return service.cpes, service.version, builder, revision, " ".join(sorted(systems_in(f"{service.extra} {' '.join(service.cpes)}")))
+
+
+def seen_in(service: ServiceObservation) -> Seen:
+    """What an observed service shows."""
+    return seen(*terms_of(service))
 
 
 @functools.lru_cache(maxsize=1 << 13)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Set
 
 from processors.match.evidence import Seen
-from processors.match.matching import Known, Match, keys_of, known, match
+from processors.match.matching import Known, Match, known, match
 from processors.match.rulings import Verdict
 from schemas.events.base import Event
 from schemas.events.intel import IntelRecord
@@ -45,15 +45,10 @@ class Matcher:
         return ready
 
     def matches(self, seen: Seen, index: Mapping[str, Set[str]], table: Mapping[str, Event]) -> list[Match]:
-        """The verdicts on all records that an index by `intel_keys` names for the service, in the order of their CVEs."""
+        """The verdicts on all records that an index by `keys_of` names for the service, in the order of their CVEs."""
         records = [table.get(cve) for cve in sorted({cve for key in seen.keys for cve in index.get(key, ())})]
         found = (self.match(seen, one) for one in records if isinstance(one, IntelRecord))
         return [one for one in found if one is not None]
-
-
-def intel_keys(event: Event) -> Iterable[str]:
-    """What a record of `intel` is looked up by: the keys of its products and packages."""
-    return keys_of(event) if isinstance(event, IntelRecord) else ()
 
 
 def telling(found: Iterable[Match]) -> tuple[Match, ...]:

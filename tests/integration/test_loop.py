@@ -24,7 +24,6 @@ from infra.kafka.globaltables import GlobalTables
 from infra.kafka.loop import run_step
 from infra.kafka.topics import TopicAdmin
 from schemas.codec import Codec
-from schemas.events.base import Event
 from schemas.events.context import InventoryRecord
 from schemas.events.operations import Rollup, Tick
 
@@ -257,8 +256,8 @@ def test_every_record_of_a_global_input_is_handed_over_not_only_the_latest_of_a_
     tables.close()
 
 
-def owner_of(event: Event) -> tuple[str, ...]:
-    return (event.owner,) if isinstance(event, InventoryRecord) else ()
+def owner_of(record: Record) -> tuple[str, ...]:
+    return (record.event.owner,) if isinstance(record.event, InventoryRecord) else ()
 
 
 def test_an_index_of_a_global_table_follows_it(settings: Settings) -> None:

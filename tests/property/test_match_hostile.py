@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.core.ports import TableIndex
+from infra.core.ports import Record, TableIndex
+from processors.correlate.shown import intel_keys
 from processors.match.evidence import seen, seen_in
-from processors.match.matcher import intel_keys
 from processors.match.matching import known, match
 from processors.match.phrases import read
 from processors.match.rulings import Verdict
@@ -87,7 +87,7 @@ def test_a_verdict_always_comes_and_soon(shown: object, affected: list[AffectedP
     found = match(shown, known(record))
     assert found is None or (0 <= found.confidence <= 1 and found.reason and found.verdict in Verdict)
     index = TableIndex(intel_keys)
-    index.change(record.cve, None, record)
+    index.change(None, Record("intel", 0, 0, AS_OF, record.cve, record))
     assert found is None or any(record.cve in index.entries.get(key, ()) for key in shown.keys)
 
 

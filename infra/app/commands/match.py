@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -16,13 +17,13 @@ from infra.app.cve_lines import read_file
 from infra.app.lines import MOST_LINE, bounded, opened, reason
 from infra.app.output import count, print_rows, progress, tell, to_json
 from infra.core.errors import BadInput
-from infra.core.ports import TableIndex
 from infra.core.settings import load_settings
 from processors.match.evidence import Seen, builder_in, seen
-from processors.match.matcher import Matcher, intel_keys
-from processors.match.matching import Match
+from processors.match.matcher import Matcher
+from processors.match.matching import Match, keys_of
 from processors.match.rulings import ORDER, Verdict
 from schemas.events.base import Event
+from schemas.events.intel import IntelRecord
 
 app = typer.Typer()
 MOST_SHOWN = 1000
@@ -65,9 +66,10 @@ def match(
     A line is what identify writes ({"cpe23": …, "distribution": …, "revision": …}), what it reads ({"banner_b64": …}), or a CPE name.
     """
     table = _table(intel)
-    index = TableIndex(intel_keys)
-    for key, event in table.items():
-        index.change(key, None, event)
+    index: dict[str, set[str]] = {}
+    for cve_id, event in table.items():
+        for key in keys_of(event) if isinstance(event, IntelRecord) else ():
+            index.setdefault(key, set()).add(cve_id)
     wrong: list[int] = []
     unknown: list[int] = []
     with ExitStack() as stack:
@@ -82,8 +84,11 @@ def match(
                 sys.stdout.write(to_json(row) + "\n")
             sys.stdout.flush()
         else:
-            shown = [row for number, row in enumerate(rows) if number < MOST_SHOWN]
+            shown = list(itertools.islice(rows, MOST_SHOWN))
+            more = sum(1 for _ in rows)
             print_rows("CVEs", COLUMNS, shown, False, "No CVE was found. --all shows what was looked at and is not affected.")
+            if more:
+                tell(f"{count(more, 'row')} more; --json prints all of them.")
     if unknown:
         tell(f"{count(len(unknown), 'line')} named no product.")
     if wrong:
@@ -110,7 +115,7 @@ def _table(file: Path | None) -> Mapping[str, Event]:
 
 
 def _verdicts(
-    lines: IO[bytes], table: Mapping[str, Event], index: TableIndex, wrong: list[int], unknown: list[int]
+    lines: IO[bytes], table: Mapping[str, Event], index: Mapping[str, Set[str]], wrong: list[int], unknown: list[int]
 ) -> Iterator[tuple[int, Evidence, list[Match]]]:
     """The verdicts on each readable line; the numbers of the others go to `wrong`, and their errors to standard error."""
     matcher = Matcher()
@@ -132,7 +137,7 @@ def _verdicts(
                 continue
             if not shown.products:
                 unknown.append(number)
-            yield number, evidence, matcher.matches(shown, index.entries, table)
+            yield number, evidence, matcher.matches(shown, index, table)
 
 
 def _evidence(line: bytes, number: int) -> Evidence:
