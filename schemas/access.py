@@ -53,7 +53,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 TRANSACTIONS: dict[str, tuple[str, ...]] = {
     **{name: (f"{name}-*",) for name in ("scheduler", "planner", "differ", "correlator", "assessor")},
     "notifier": ("notifier-*", "notifier.*"),
-    "operator": ("dlq-replay.*",),
+    "operator": ("dlq-replay.*", "intel-*"),
 }
 FAUST_CHANGELOG = "rollups-samples-changelog"
 """Faust makes this topic itself, for its table of the rollups."""

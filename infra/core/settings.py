@@ -240,6 +240,12 @@ class DifferSettings(Section):
     stale_hours: int = Field(72, ge=1, description="a host not seen for so long, though probed, is down")
 
 
+class CorrelatorSettings(Section):
+    """What the rules go by."""
+
+    rules: Path | None = Field(None, description="TOML file of your own rules and tables, the same for every correlator")
+
+
 class AssessorSettings(Section):
     """The lifecycle of findings."""
 
@@ -329,6 +335,27 @@ class SchedulerSettings(Section):
     tick_seconds: int = Field(60, ge=1, description="length of a tick; 60 outside tests")
 
 
+class IntelSettings(Section):
+    """Vulnerability intelligence: where the public feeds are, and which of them are fetched. None is unless it is switched on."""
+
+    feeds: tuple[Literal["kev", "epss", "cve", "nvd"], ...] = Field(
+        (), description="feeds that `intel sync` (when given none) and the role `intel` fetch; empty: no feed is fetched"
+    )
+    kev: str = Field(
+        "https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json", description="KEV: a URL, or a file"
+    )
+    epss: str = Field("https://epss.empiricalsecurity.com/epss_scores-current.csv.gz", description="EPSS: a URL, or a file")
+    cve: str = Field(
+        "https://github.com/CVEProject/cvelistV5/archive/refs/heads/main.zip", description="CVE records: a URL, a file or a folder"
+    )
+    nvd: str = Field(
+        "https://nvd.nist.gov/feeds/json/cve/2.0/nvdcve-2.0-modified.json.gz", description="NVD 2.0: a URL, a file or a folder"
+    )
+    every_minutes: int = Field(240, ge=5, description="the role `intel` asks for news so often")
+    download_mb: int = Field(4096, ge=1, description="a feed that is larger is not fetched")
+    download_minutes: int = Field(60, ge=1, description="a feed that takes longer is not fetched")
+
+
 class TelemetrySettings(Section):
     """Logs, health and metrics."""
 
@@ -357,11 +384,13 @@ class Settings(BaseSettings):
     planner: PlannerSettings = PlannerSettings()
     scanner: ScannerSettings = ScannerSettings()
     differ: DifferSettings = DifferSettings()
+    correlator: CorrelatorSettings = CorrelatorSettings()
     assessor: AssessorSettings = AssessorSettings()
     model: ModelSettings = ModelSettings()
     archiver: ArchiverSettings = ArchiverSettings()
     notifier: NotifierSettings = NotifierSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    intel: IntelSettings = IntelSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.core.errors import MissingPrerequisite
-from infra.core.ports import Record
+from infra.core.ports import KeysOf, Record, TableIndex
 from infra.core.settings import Settings
 from infra.kafka.client import consumer_config, key_of, patiently, prefixed, unreachable, value_of
 from infra.kafka.timestamps import recorded_at
@@ -38,6 +38,14 @@ class _Table:
     log: list[Record] = field(default_factory=list)
     log_start: int = 0
     next_offset: int = 0
+    indexes: dict[KeysOf, TableIndex] = field(default_factory=dict)
+
+    def keep(self, record: Record) -> None:
+        """Let a record be the latest of its key, and the indexes know."""
+        before = self.entries.get(record.key)
+        for index in self.indexes.values():
+            index.change(before, record)
+        self.entries[record.key] = record
 
 
 class GlobalTables:
@@ -111,6 +119,16 @@ class GlobalTables:
         """The latest event of each key."""
         return self._tables[topic].live
 
+    def index(self, topic: str, keys_of: KeysOf) -> Mapping[str, Set[str]]:
+        """Keys of the live records by what `keys_of` makes of each; made when first asked for."""
+        table = self._tables[topic]
+        index = table.indexes.get(keys_of)
+        if index is None:
+            index = table.indexes[keys_of] = TableIndex(keys_of)
+            for record in table.entries.values():
+                index.change(None, record)
+        return index.entries
+
     def next_offset(self, topic: str) -> int:
         """The offset after the last record that was taken in."""
         return self._tables[topic].next_offset
@@ -155,7 +173,8 @@ class GlobalTables:
         except UndecodableError as reason:
             log.error("undecodable_table_record", topic=topic, offset=offset, key=key, reason=str(reason))
             return False
-        record = table.entries[key] = Record(topic, 0, offset, recorded_at(message), key, event)
+        record = Record(topic, 0, offset, recorded_at(message), key, event)
+        table.keep(record)
         if topic in self._inputs:
             table.log.append(record)
         if topic in HISTORIES:

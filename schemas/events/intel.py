@@ -59,15 +59,30 @@ class AffectedProduct(Event):
 
 
 class IntelSource(Event):
-    """A feed that had a part in a record: its name, what its statement is as of, and where it was read."""
+    """Who had a part in a record: its name, since when it says what it says, where that was read, and how it calls the vulnerability."""
 
-    name: str = Field(description="kev, epss, cve, nvd")
+    name: str = Field(description="kev, epss, cve, nvd, or the name of an ADP container of the CVE record, e.g. CISA-ADP")
     as_of: Timestamp
     url: str = ""
+    title: str = ""
+    published: Timestamp | None = None
+
+
+class CvssScore(Event):
+    """A CVSS base score, who gave it (as `AffectedProduct.source`), and of which version (2.0, 3.0, 3.1, 4.0)."""
+
+    source: str
+    version: str
+    score: float = Field(ge=0, le=10)
+    vector: str = ""
 
 
 class IntelRecord(Event):
-    """What feeds say of one CVE. None, and '' of a decision point, is unknown, never 0 and never no."""
+    """What feeds say of one CVE. None, and '' of a decision point, is unknown, never 0 and never no.
+
+    `kev` False: it was in the catalogue of known exploited vulnerabilities and was taken out. `title`, `published`, `updated`, `cvss` and
+    `cvss_vector` are chosen from what `sources` and `scores` say (`producers/intel/joining.py`), `as_of` is the latest of the sources'.
+    """
 
     cve: str
     title: str = ""
@@ -84,6 +99,7 @@ class IntelRecord(Event):
     ssvc_automatable: str = Field("", description="no, yes")
     ssvc_technical_impact: str = Field("", description="partial, total")
     affected: tuple[AffectedProduct, ...] = ()
+    scores: tuple[CvssScore, ...] = ()
     published: Timestamp | None = None
     updated: Timestamp | None = None
     sources: tuple[IntelSource, ...] = ()
