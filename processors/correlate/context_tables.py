@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from infra.core.ports import State, read_state
-from processors.correlate.rules.versions import affects, product_key
+from processors.correlate.rules.versions import affects
 from schemas.events.base import Event
 from schemas.events.context import InventoryRecord
 from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
+from schemas.products import product_key
 
 
 @functools.lru_cache(maxsize=8192)

@@ -136,10 +136,7 @@ def _merge(table: IntelTable, job: _Job, manner: Manner, told: Told) -> None:
     outcome, feed, spool = job.outcome, job.feed, job.spool
     gone: list[str] = []
     if feed.snapshot:
-        held = [
-            (one["cve"], next(said["as_of"] for said in one["sources"] if said["name"] == feed.name))
-            for one in listed(table.records(), feed.name)
-        ]
+        held = list(listed(table.heads(), feed.name))
         if any(as_of > spool.as_of for _, as_of in held):
             outcome.note = f"older than what is known ({moment(max(as_of for _, as_of in held)):%Y-%m-%d})"
             return
@@ -148,6 +145,11 @@ def _merge(table: IntelTable, job: _Job, manner: Manner, told: Told) -> None:
             outcome.problem = f"it lists {len(gone)} fewer of the {len(held)} CVEs that are known: it is held until you say --shrunk"
             return
     for number, statement in enumerate(spool):
+        if number % 1000 == 0:
+            told(feed.name, "comparing", number, len(spool.names))
+        if not isinstance(statement, Rejected) and feed.name == "epss":
+            outcome.written += table.rescore(statement)
+            continue
         cve = statement.cve if isinstance(statement, Rejected) else statement["cve"]
         before = table.get(cve)
         after = taken_in(before, statement)
@@ -155,8 +157,6 @@ def _merge(table: IntelTable, job: _Job, manner: Manner, told: Told) -> None:
             table.put(cve, after)
             outcome.written += after is not None
             outcome.withdrawn += after is None
-        if number % 1000 == 0:
-            told(feed.name, "comparing", number, len(spool.names))
     for cve in gone:
         before = table.get(cve)
         after = dropped(before, feed.name, spool.as_of, outcome.source.place) if before is not None else None

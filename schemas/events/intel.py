@@ -82,16 +82,22 @@ class IntelRecord(Event):
 
     `kev` False: it was in the catalogue of known exploited vulnerabilities and was taken out. `title`, `published`, `updated`, `cvss` and
     `cvss_vector` are chosen from what `sources` and `scores` say (`producers/intel/joining.py`), `as_of` is the latest of the sources'.
+    What changes daily and what is looked for comes first: `schemas/intel_head.py` reads and writes it without the rest.
     """
 
     cve: str
-    title: str = ""
-    cvss: float | None = Field(None, ge=0, le=10)
-    cvss_vector: str = ""
+    kev: bool | None = None
+    products: tuple[str, ...] = Field(
+        (), description="`vendor:product` of all that is affected, by names and by CPE names, as rules match them"
+    )
     epss: Fraction | None = None
     epss_percentile: Fraction | None = None
     epss_model: str = ""
-    kev: bool | None = None
+    as_of: Timestamp
+    sources: tuple[IntelSource, ...] = ()
+    title: str = ""
+    cvss: float | None = Field(None, ge=0, le=10)
+    cvss_vector: str = ""
     kev_added: Timestamp | None = None
     kev_due: Timestamp | None = None
     kev_ransomware: bool | None = None
@@ -102,5 +108,3 @@ class IntelRecord(Event):
     scores: tuple[CvssScore, ...] = ()
     published: Timestamp | None = None
     updated: Timestamp | None = None
-    sources: tuple[IntelSource, ...] = ()
-    as_of: Timestamp

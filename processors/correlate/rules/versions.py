@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from processors.correlate.contract import Judgement, Rule, ServiceFacts
 from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
+from schemas.products import product_key
 
 VERSION = re.compile(r"v?(\d+(?:\.\d+)*)([a-z]?)(?:p(\d+))?(?:[\s+~-].*)?", re.IGNORECASE)
 # Distributions that mend old versions in place; MariaDB calls itself MySQL 5.5.5 for old clients.
@@ -55,11 +56,6 @@ def older(left: str, right: str) -> bool | None:
     """Whether one version is older than another; None if one of them can't be read."""
     first, second = version_of(left), version_of(right)
     return None if first is None or second is None else first < second
-
-
-def product_key(vendor: str, product: str) -> str:
-    """Vendor and product as they are matched: lower case, `_` for blanks, as in CPE names; no `|`, which divides keys of the state."""
-    return f"{'_'.join(vendor.lower().split())}:{'_'.join(product.lower().split())}".replace("|", "_")
 
 
 def products_of(service: ServiceObservation) -> dict[str, str]:
