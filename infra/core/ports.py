@@ -105,6 +105,14 @@ class Glancing(Protocol):
         """True only if the record is sound and handling it now would do nothing. False where in doubt. Raises nothing."""
 
 
+@runtime_checkable
+class Sifting(Protocol):
+    """A step that can tell by the bytes of a record of a large global table that it does not concern a partition."""
+
+    def concerns(self, record: Record, context: Context) -> bool:
+        """False only if handling the record now would do nothing. Its value is in `raw`, a tombstone has none. Raises nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepPlan:
     """How the loop runs a step: the role's name, what it reads, where its state is kept.

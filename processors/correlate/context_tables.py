@@ -15,6 +15,9 @@ from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
 from schemas.products import product_key
 
+INDEXED = "intel|"
+"""Keys of the state that begin so name the vulnerabilities in the partition's index."""
+
 
 @functools.lru_cache(maxsize=8192)
 def networks_over(address: str) -> tuple[str, ...]:
@@ -51,14 +54,14 @@ def places_in(state: State, key: str, record: Event | None) -> Iterator[str]:
 
 def index_intel(state: State, cve: str, record: Event | None) -> set[str]:
     """Keep a record of `intel` in the partition's index if it is known to be exploited. Returns the products that it concerns or did."""
-    before = set(_listed(state, f"intel|{cve}"))
+    before = set(_listed(state, f"{INDEXED}{cve}"))
     after: set[str] = set()
     if isinstance(record, IntelRecord) and record.kev is True:
         after = {product_key(one.vendor, one.product) for one in record.affected}
     for product in before ^ after:
         _keep(state, f"exploited|{product}", set(_listed(state, f"exploited|{product}")) ^ {cve})
     if before != after:
-        _keep(state, f"intel|{cve}", after)
+        _keep(state, f"{INDEXED}{cve}", after)
     return before | after
 
 

@@ -19,6 +19,7 @@ from infra.core.ports import Context, Emit, Record
 from processors.correlate.catalogue import BUILT_IN
 from processors.correlate.context_tables import exploited_of, index_intel, inventory_of, places_in
 from processors.correlate.contract import Rule, ServiceFacts
+from processors.correlate.intel_sieve import IntelSieve
 from processors.correlate.judging import edges, fingerprint, judge
 from processors.correlate.memory import (
     HostMemory,
@@ -49,8 +50,14 @@ NEW_AFTER = timedelta(seconds=30)
 class Correlator:
     """The step of the role `correlator`."""
 
-    def __init__(self, rules: tuple[Rule, ...] = BUILT_IN) -> None:
+    def __init__(self, rules: tuple[Rule, ...] = BUILT_IN, intel_header: bytes | None = None) -> None:
+        """`intel_header`: how values of today's schema begin (`Codec.header`); without it, every record of `intel` is looked at whole."""
         self._rules = rules
+        self._sieve = IntelSieve(intel_header) if intel_header is not None else None
+
+    def concerns(self, record: Record, context: Context) -> bool:
+        """Whether a record of a global table could change anything in this partition: of `intel`, few do."""
+        return record.topic != "intel" or self._sieve is None or self._sieve.concerns(record, context)
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The exposures that opened, changed or were resolved by one record."""

@@ -22,8 +22,8 @@ PLAN = StepPlan(
 
 def make_step(settings: Settings, codec: Codec) -> Correlator:
     """The step with the built-in rules and the installed ones. Raises BadInput for an entry point that is no rule."""
-    del settings, codec
-    return Correlator(all_rules())
+    del settings
+    return Correlator(all_rules(), codec.header("intel"))
 
 
 def run(settings: Settings, stop: threading.Event, ready: Ready) -> None:
