@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-grab bench-sweep bench-sink bench-stream bench-scale soak
+.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-grab bench-sweep bench-sink bench-stream bench-scale bench-intel soak
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -64,6 +64,9 @@ bench-stream: dev ## the stream engine against Kafka Streams, quix-streams and F
 
 bench-scale: dev ## records a second over partitions and workers; cost a record as assets grow (ARGS="--only grow")
 	@$(BIN)/python -m bench.scale $(ARGS)
+
+bench-intel: dev ## an EPSS day from file to every partition, and the memory of 250,000 CVE records (ARGS="--only table")
+	@$(BIN)/python -m bench.intel $(ARGS)
 
 soak: dev ## the whole pipeline under a steady load for 20 minutes: memory, threads, descriptors flat, lag bounded (ARGS="--seconds 60 --every 1")
 	@$(BIN)/python -m bench.soak $(ARGS)

@@ -66,7 +66,7 @@ def sync(
 ) -> list[Outcome]:
     """Sync these sources, in their order. Raises DriftlineError if Kafka does not do its part: then nothing was written."""
     notes, folder = load_notes(settings.data_dir), folder_of(settings.data_dir)
-    cluster, reached = _topic(settings)
+    cluster, reached = end_of_topic(settings)
     outcomes, jobs = [Outcome(source) for source in sources], []
     with TemporaryDirectory(dir=folder, prefix="feeds-") as place:
         try:
@@ -96,7 +96,7 @@ def sync(
                         told("intel", "writing", count, None)
 
                 table.write(written)
-                _note(settings, notes, sound, cluster, _topic(settings)[1], now)
+                _note(settings, notes, sound, cluster, end_of_topic(settings)[1], now)
         finally:
             for job in jobs:
                 job.spool.close()
@@ -183,7 +183,7 @@ def _note(settings: Settings, notes: Notes, jobs: Sequence[_Job], cluster: str, 
     save_notes(settings.data_dir, notes)
 
 
-def _topic(settings: Settings) -> tuple[str, int]:
+def end_of_topic(settings: Settings) -> tuple[str, int]:
     """The cluster's id, and the next offset of the topic: they tell whether it is the one that was written to before."""
     asker = Consumer(consumer_config(settings, "read-whole"))
     place = TopicPartition(prefixed(settings, "intel"), 0)
