@@ -20,7 +20,7 @@ from infra.kafka.globaltables import applied_key
 from producers.intel.cve import read_cve
 from producers.intel.feeds import BY_NAME, statements
 from schemas.codec import Codec
-from schemas.intel_head import read_head, with_head
+from schemas.intel_head import FOUND, read_head, with_head
 from schemas.plain import Plain
 from tests.feeds import REAL_CVES, cve
 
@@ -40,9 +40,9 @@ def values(count: int) -> Iterator[tuple[str, bytes]]:
     templates = [codec.encode("intel", Plain("IntelRecord", one)) for one in said if isinstance(one, dict)]
     for number in range(count):
         value, name = templates[number % len(templates)], cve_name(number)
-        head = read_head(value, header)
+        head = read_head(value, header, FOUND)
         assert head is not None
-        yield name, with_head(value, head, {**head.fields, "cve": name}, "products")
+        yield name, with_head(value, head, {**head.fields, "cve": name}, FOUND)
 
 
 def fill(settings: Settings, count: int) -> int:

@@ -17,8 +17,8 @@ from schemas.release import current_schema
 
 START = 5
 """Bytes before the record: the magic byte and the schema's id."""
-FOUND, CHANGING = "products", "sources"
-"""The last of the fields that one looks a record up by, and the last of those that change every day."""
+EXPLOITED, LISTED, FOUND, CHANGING = "kev", "epss", "products", "sources"
+"""Last fields of heads: whether it is exploited; what snapshots list it, and as of when at the latest; its products; what changes daily."""
 
 
 class Head(NamedTuple):
@@ -35,7 +35,7 @@ def _schema(last: str) -> Any:
     return fastavro.parse_schema({**whole, "fields": whole["fields"][: names.index(last) + 1]})
 
 
-def read_head(value: bytes, header: bytes, last: str = FOUND) -> Head | None:
+def read_head(value: bytes, header: bytes, last: str) -> Head | None:
     """The fields up to `last`; None if the value does not begin with `header` (`Codec.header`) or is not sound that far."""
     if not value.startswith(header):
         return None

@@ -9,7 +9,7 @@ import structlog
 from infra.core.ports import Record
 from schemas.codec import Codec, UndecodableError
 from schemas.events.base import Event
-from schemas.intel_head import read_head
+from schemas.intel_head import EXPLOITED, read_head
 
 log = structlog.get_logger()
 DECODED = 4096
@@ -57,4 +57,4 @@ class CompactTable(Mapping[str, Event]):
 
     def sound(self, record: Record) -> bool:
         """Whether a record begins as one of today's does, or else can be decoded. One that can't be never replaces what stands."""
-        return read_head(record.raw, self._header) is not None or self.event_of(record) is not None
+        return read_head(record.raw, self._header, EXPLOITED) is not None or self.event_of(record) is not None

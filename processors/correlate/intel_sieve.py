@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.core.ports import Context, Record, State
 from processors.correlate.context_tables import INDEXED
-from schemas.intel_head import read_head
+from schemas.intel_head import EXPLOITED, read_head
 
 
 class IntelSieve:
@@ -39,6 +39,6 @@ class IntelSieve:
     def _exploited(self, record: Record) -> bool:
         """Whether the record says so, or can't be read by its head; the same record is asked for once a partition."""
         if self._judged[0] != record.offset:
-            head = read_head(record.raw, self._header)
+            head = read_head(record.raw, self._header, EXPLOITED)
             self._judged = record.offset, head is None or head.fields["kev"] is True
         return self._judged[1]

@@ -7,7 +7,7 @@ whole, whatever else is said of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from producers.intel.joining import OWN, combined, feeds_in, nothing_left, says_the_same, split
@@ -56,12 +56,14 @@ def dropped(held: Record, feed: str, as_of: int, url: str = "") -> Record | None
     return None if nothing_left(record) else record
 
 
-def listed(heads: Iterable[Record], feed: str) -> Iterator[tuple[str, int]]:
-    """The CVEs that a snapshot feed lists now, each with since when it says so, from the first fields of all records."""
-    for one in heads:
-        as_of = next((said["as_of"] for said in one["sources"] if said["name"] == feed), None)
-        if as_of is not None and not (feed == "kev" and one["kev"] is False):
-            yield one["cve"], as_of
+def lists(head: Record, feed: str) -> bool:
+    """Whether a snapshot feed lists a CVE, by the first fields of its record (up to `epss`)."""
+    return head["kev"] is True if feed == "kev" else head["epss"] is not None
+
+
+def said_at(head: Record, feed: str) -> int:
+    """Since when a feed says what it says, by the first fields of a record (up to `sources`); 0 where it says nothing."""
+    return next((one["as_of"] for one in head["sources"] if one["name"] == feed), 0)
 
 
 def _updated(record: Record) -> int:

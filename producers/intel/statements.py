@@ -36,12 +36,12 @@ class Rejected:
 
 EMPTY: Fields = {
     "cve": "",
+    "as_of": 0,
     "kev": None,
-    "products": [],
     "epss": None,
+    "products": [],
     "epss_percentile": None,
     "epss_model": "",
-    "as_of": 0,
     "sources": [],
     "title": "",
     "cvss": None,

@@ -18,7 +18,7 @@ from infra.core.settings import Settings
 from infra.kafka.client import consumer_config, patiently, prefixed, unreachable
 from producers.intel.feeds import BY_NAME, MB, Feed, statements
 from producers.intel.fetching import Bounds, Validators, fetch
-from producers.intel.merging import dropped, listed, taken_in
+from producers.intel.merging import dropped, taken_in
 from producers.intel.notes import Note, Notes, folder_of, key_of, load_notes, save_notes
 from producers.intel.sources import Source
 from producers.intel.spool import Spool
@@ -136,11 +136,11 @@ def _merge(table: IntelTable, job: _Job, manner: Manner, told: Told) -> None:
     outcome, feed, spool = job.outcome, job.feed, job.spool
     gone: list[str] = []
     if feed.snapshot:
-        held = list(listed(table.heads(), feed.name))
-        if any(as_of > spool.as_of for _, as_of in held):
-            outcome.note = f"older than what is known ({moment(max(as_of for _, as_of in held)):%Y-%m-%d})"
+        held, latest = table.listed(feed.name, spool.as_of)
+        if latest:
+            outcome.note = f"older than what is known ({moment(latest):%Y-%m-%d})"
             return
-        gone = [cve for cve, _ in held if cve not in spool.names]
+        gone = sorted(held - spool.names)
         if len(gone) > SHRINKS * len(held) and not manner.shrunk:
             outcome.problem = f"it lists {len(gone)} fewer of the {len(held)} CVEs that are known: it is held until you say --shrunk"
             return

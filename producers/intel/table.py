@@ -5,7 +5,7 @@ One writer at a time: opening it bars an earlier writer that is still at work, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -13,10 +13,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from infra.core.errors import DriftlineError
 from infra.core.settings import Settings
 from infra.kafka.client import insist, key_of, prefixed, read_whole, transactional_producer, unreachable, value_of
-from producers.intel.merging import rescored, taken_in
+from producers.intel.merging import lists, rescored, said_at, taken_in
 from producers.intel.statements import Fields
 from schemas.codec import Codec, UndecodableError
-from schemas.intel_head import CHANGING, Head, read_head, with_head
+from schemas.intel_head import CHANGING, LISTED, Head, read_head, with_head
 from schemas.plain import Plain
 
 FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)  # noqa: SLF001  the library's own name
@@ -59,18 +59,23 @@ class IntelTable:
         self._held[cve] = None if record is None else self._codec.encode("intel", Plain("IntelRecord", record))
         self._changed.add(cve)
 
-    def heads(self) -> Iterator[Mapping[str, Any]]:
-        """The first fields of all records, up to `sources`."""
+    def listed(self, feed: str, as_of: int) -> tuple[set[str], int]:
+        """The CVEs that a snapshot feed lists now, and the latest time of its statements if that is after `as_of`, else 0."""
+        found, latest = set(), 0
         for cve in list(self._held):
-            head = self._head(cve)
+            head = self._head(cve, LISTED)
             record = head.fields if head is not None else self.get(cve)
-            if record is not None:
-                yield record
+            if record is not None and lists(record, feed):
+                found.add(cve)
+                if record["as_of"] > as_of:  # of any feed: is it this one's?
+                    whole = self.get(cve)
+                    latest = max(latest, said_at(whole, feed) if whole is not None else 0)
+        return found, latest if latest > as_of else 0
 
     def rescore(self, statement: Fields) -> bool:
         """Take in an EPSS score; True if it changed something."""
         cve = statement["cve"]
-        value, head = self._held.get(cve), self._head(cve)
+        value, head = self._held.get(cve), self._head(cve, CHANGING)
         if value is None or head is None:
             before = self.get(cve)
             after = taken_in(before, statement)
@@ -83,9 +88,9 @@ class IntelTable:
             self._changed.add(cve)
         return fields is not None
 
-    def _head(self, cve: str) -> Head | None:
+    def _head(self, cve: str, last: str) -> Head | None:
         value = self._held.get(cve)
-        return None if value is None else read_head(value, self._header, CHANGING)
+        return None if value is None else read_head(value, self._header, last)
 
     def write(self, each: Callable[[], None] = lambda: None) -> int:
         """Write what was changed, all or nothing. Returns the number of records. Raises DriftlineError if Kafka does not take it."""

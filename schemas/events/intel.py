@@ -86,14 +86,14 @@ class IntelRecord(Event):
     """
 
     cve: str
+    as_of: Timestamp
     kev: bool | None = None
+    epss: Fraction | None = None
     products: tuple[str, ...] = Field(
         (), description="`vendor:product` of all that is affected, by names and by CPE names, as rules match them"
     )
-    epss: Fraction | None = None
     epss_percentile: Fraction | None = None
     epss_model: str = ""
-    as_of: Timestamp
     sources: tuple[IntelSource, ...] = ()
     title: str = ""
     cvss: float | None = Field(None, ge=0, le=10)
