@@ -48,16 +48,17 @@ def day(settings: Settings, chosen: argparse.Namespace, console: Console) -> Par
         for number, name in enumerate(DAYS):
             source = Source("epss", epss_day(settings.data_dir, name, chosen.scores))
             begun, cpu = time.monotonic(), worker.cpu_times()
-            peak, (outcome,) = _in_process(_sync, settings, source)
+            peak, sync_cpu, written = _in_process(_sync, settings, source)
             synced = time.monotonic() - begun
             wait_applied(settings, end_of_topic(settings)[1] - 1)  # the last is the transaction's mark, which no consumer is handed
             whole, after = time.monotonic() - begun, worker.cpu_times()
             used = after.user + after.system - cpu.user - cpu.system
             label = "first_day" if number == 0 else "next_day"
             figures[label] = {
-                "written": outcome,
+                "written": written,
                 "sync_seconds": round(synced, 1),
                 "seconds": round(whole, 1),
+                "sync_cpu_seconds": round(sync_cpu, 1),
                 "sync_peak_mb": round(peak / MB),
                 "correlator_cpu_seconds": round(used, 1),
             }
@@ -91,7 +92,7 @@ def _sync(plain: dict[str, Any], answers: queue.Queue[Any], source: Source) -> N
     outcomes = sync(load_settings(**plain), Codec(), [source], NOW)
     if problem := outcomes[0].problem or outcomes[0].note:
         raise RuntimeError(problem)
-    answers.put((_peak(), [one.written for one in outcomes]))
+    answers.put((_peak(), time.process_time(), outcomes[0].written))
 
 
 def _load(plain: dict[str, Any], answers: queue.Queue[Any], compact: bool) -> None:
