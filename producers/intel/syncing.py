@@ -157,9 +157,10 @@ def _merge(table: IntelTable, job: _Job, manner: Manner, told: Told) -> None:
             table.put(cve, after)
             outcome.written += after is not None
             outcome.withdrawn += after is None
+    url = outcome.source.place if outcome.source.remote else ""  # a path of this machine means nothing to others
     for cve in gone:
         before = table.get(cve)
-        after = dropped(before, feed.name, spool.as_of, outcome.source.place) if before is not None else None
+        after = dropped(before, feed.name, spool.as_of, url) if before is not None else None
         if before is not None and after is not before:
             table.put(cve, after)
             outcome.withdrawn += 1
