@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -143,15 +144,16 @@ class GlobalTables:
     def news(self, topic: str, offset: int) -> Iterator[Record]:
         """As `since`; of a table in `COMPACT` as bytes, in `raw`."""
         table = self._tables[topic]
-        older = [one for one in table.entries.values() if offset <= one.offset < table.log_start]
-        yield from sorted(older, key=lambda one: one.offset)
-        yield from [one for one in table.log if one.offset >= offset]
+        if offset < table.log_start:
+            older = [one for one in table.entries.values() if offset <= one.offset < table.log_start]
+            yield from sorted(older, key=lambda one: one.offset)
+        yield from table.log[bisect_left(table.log, offset, key=_offset) :]
 
     def forget(self, topic: str, applied: int) -> None:
         """Every owned partition has applied what lies below this offset: keep only the latest of each key of it."""
         table = self._tables[topic]
         if applied > table.log_start:
-            table.log = [one for one in table.log if one.offset >= applied]
+            del table.log[: bisect_left(table.log, applied, key=_offset)]
             table.log_start = applied
 
     def close(self) -> None:
@@ -196,3 +198,7 @@ class GlobalTables:
         table.entries[record.key] = record
         if topic in self._inputs:
             table.log.append(record)
+
+
+def _offset(record: Record) -> int:
+    return record.offset
