@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-match bench-grab bench-sweep bench-sink bench-stream bench-scale bench-rules soak
+.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-match bench-grab bench-sweep bench-sink bench-stream bench-scale bench-rules bench-intel soak
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -67,6 +67,9 @@ bench-stream: dev ## the stream engine against Kafka Streams, quix-streams and F
 
 bench-scale: dev ## records a second over partitions and workers; cost a record as assets grow (ARGS="--only grow")
 	@$(BIN)/python -m bench.scale $(ARGS)
+
+bench-intel: dev ## an EPSS day from file to every partition, and the memory of 250,000 CVE records (ARGS="--only table")
+	@$(BIN)/python -m bench.intel $(ARGS)
 
 bench-rules: dev ## derived SSVC against CISA's own, and how early the ranking names what is attacked (ARGS="--cve F --kev F --epss F --cut 2024-01-01")
 	@$(BIN)/python -m bench.rules $(ARGS)

@@ -72,7 +72,10 @@ def read_state(key: str, value: bytes, decode: Callable[[bytes], Kept]) -> Kept:
 
 
 KeysOf = Callable[[Record], Iterable[str]]
-"""What the records of a global table are looked up by, besides their keys. A pure function at a module's top, so that it stays the same."""
+"""What the records of a global table are looked up by, besides their keys. Pure, and always the same one: an index is kept for each.
+
+Of a table whose records stay bytes it is given those, in `raw`, and no event.
+"""
 
 
 class Tables(Protocol):
@@ -111,6 +114,14 @@ class Glancing(Protocol):
 
     def changes_nothing(self, topic: str, value: bytes, state: State) -> bool:
         """True only if the record is sound and handling it now would do nothing. False where in doubt. Raises nothing."""
+
+
+@runtime_checkable
+class Sifting(Protocol):
+    """A step that can tell by the bytes of a record of a large global table that it does not concern a partition."""
+
+    def concerns(self, record: Record, context: Context) -> bool:
+        """False only if handling the record now would do nothing. Its value is in `raw`, a tombstone has none. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from processors.correlate.baseline import marked
 from processors.correlate.catalogue import BUILT_IN
 from processors.correlate.context_tables import expected_and_gone, inventory_of, places_in
 from processors.correlate.contract import TABLES, Rule, ServiceFacts
+from processors.correlate.intel_sieve import IntelSieve
 from processors.correlate.judging import edges, fingerprint, judge
 from processors.correlate.memory import (
     HostMemory,
@@ -35,7 +36,7 @@ from processors.correlate.memory import (
 )
 from processors.correlate.rules.placement import VANISHED
 from processors.correlate.rules.surface import SUSPECTED_IMPACT
-from processors.correlate.shown import concerned, entries_of, index_place, intel_keys, note
+from processors.correlate.shown import concerned, entries_of, index_place, note
 from processors.correlate.tables import Tables
 from processors.match.evidence import seen_in
 from processors.match.matcher import Matcher, telling
@@ -56,8 +57,14 @@ NEW_AFTER = timedelta(seconds=30)
 class Correlator:
     """The step of the role `correlator`."""
 
-    def __init__(self, rules: tuple[Rule, ...] = BUILT_IN, tables: Tables = TABLES) -> None:
+    def __init__(self, rules: tuple[Rule, ...] = BUILT_IN, tables: Tables = TABLES, intel_header: bytes | None = None) -> None:
+        """`intel_header`: how values of today's schema begin (`Codec.header`); without it, every record of `intel` is looked at whole."""
         self._rules, self._tables, self._matcher = rules, tables, Matcher()
+        self._intel = IntelSieve(intel_header)
+
+    def concerns(self, record: Record, context: Context) -> bool:
+        """Whether a record of a global table could change anything in this partition: of `intel`, few do."""
+        return record.topic != "intel" or self._intel.concerns(record, context)
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The exposures that opened, changed or were resolved by one record."""
@@ -189,9 +196,10 @@ class Correlator:
         seen = seen_in(service)
         if not any(version for _, version in seen.products):
             return ()
-        index = context.tables.index("intel", intel_keys)
+        index = context.tables.index("intel", self._intel.keys_of)
         found = telling(self._matcher.matches(seen, index, context.tables.table("intel")))
         note(context.state, found, entries_of(service))
+        self._intel.note(context, matched=(one.cve for one in found))
         return found
 
     def _look_again(self, place: PlaceMemory, facts: ServiceFacts | None, context: Context) -> None:
@@ -205,6 +213,7 @@ class Correlator:
                 context.state.put(due_key(due, place.key), b"1")
             place.due = due
         place.products = index_place(context.state, place.key, place.products, facts.service if facts else None)
+        self._intel.note(context, place.products)
 
 
 def keep(place: PlaceMemory, state: State) -> None:

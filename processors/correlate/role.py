@@ -22,9 +22,8 @@ PLAN = StepPlan(
 
 def make_step(settings: Settings, codec: Codec) -> Correlator:
     """The step with the built-in rules, the installed ones and those of the user's file. Raises BadInput for what is no rule."""
-    del codec
     rules, tables = rules_of(settings.correlator.rules)
-    return Correlator(rules, tables)
+    return Correlator(rules, tables, codec.header("intel"))
 
 
 def run(settings: Settings, stop: threading.Event, ready: Ready) -> None:

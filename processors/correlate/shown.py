@@ -22,13 +22,9 @@ from processors.match.products import names_of
 from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
 
+SEEN, MATCHED = "seen|", "matched|"
 DIGITS = 16
 """Of a hexadecimal digest: 64 bits, for the few hundred versions of a product."""
-
-
-def intel_keys(record: Record) -> Iterable[str]:
-    """What a record of `intel` is looked up by: the keys of its products and packages."""
-    return keys_of(record.event) if isinstance(record.event, IntelRecord) else ()
 
 
 def entries_of(service: ServiceObservation) -> tuple[str, ...]:
@@ -45,18 +41,18 @@ def index_place(state: State, place: str, before: Iterable[str], service: Servic
         state.delete(f"product|{entry}|{place}")
     for entry in set(after) - set(before):
         state.put(f"product|{entry}|{place}", b"1")
-        if service is not None and state.get(f"seen|{entry}") is None:
-            state.put(f"seen|{entry}", json.dumps(terms_of(service)).encode())
+        if service is not None and state.get(f"{SEEN}{entry}") is None:
+            state.put(f"{SEEN}{entry}", json.dumps(terms_of(service)).encode())
     return after
 
 
 def concerned(state: State, record: Record, matcher: Matcher) -> list[str]:
     """Keys of the places that a record of `intel` matches, or did before. What it is told of from now on is noted."""
     event = record.event if isinstance(record.event, IntelRecord) else None
-    before = set(_listed(state, f"matched|{record.key}"))
-    names = {name for key in intel_keys(record) for name in names_of(key)}
+    before = set(_listed(state, f"{MATCHED}{record.key}"))
+    names = {name for key in (keys_of(event) if event else ()) for name in names_of(key)}
     after = {entry for name in sorted(names) for entry, what in _seen(state, name) if event and _tells(matcher, what, event)}
-    _keep(state, f"matched|{record.key}", before, after)
+    _keep(state, f"{MATCHED}{record.key}", before, after)
     return sorted({key.split("|", 3)[3] for entry in before | after for key, _ in state.scan(f"product|{entry}|")})
 
 
@@ -64,8 +60,8 @@ def note(state: State, matches: Iterable[Match], entries: Iterable[str]) -> None
     """Remember of what a CVE is told, for the day when its record says otherwise."""
     for one in matches:
         name = one.product.partition(":")[2]
-        before = set(_listed(state, f"matched|{one.cve}"))
-        _keep(state, f"matched|{one.cve}", before, before | {entry for entry in entries if entry.partition("|")[0] == name})
+        before = set(_listed(state, f"{MATCHED}{one.cve}"))
+        _keep(state, f"{MATCHED}{one.cve}", before, before | {entry for entry in entries if entry.partition("|")[0] == name})
 
 
 def _tells(matcher: Matcher, what: Seen, event: IntelRecord) -> bool:
@@ -74,9 +70,9 @@ def _tells(matcher: Matcher, what: Seen, event: IntelRecord) -> bool:
 
 
 def _seen(state: State, name: str) -> Iterator[tuple[str, Seen]]:
-    for key, value in state.scan(f"seen|{name}|"):
+    for key, value in state.scan(f"{SEEN}{name}|"):
         cpes, version, builder, revision, systems = read_state(key, value, _terms)
-        yield key.removeprefix("seen|"), seen(cpes, version, builder, revision, systems)
+        yield key.removeprefix(SEEN), seen(cpes, version, builder, revision, systems)
 
 
 def _terms(value: bytes) -> Terms:

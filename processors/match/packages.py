@@ -77,15 +77,15 @@ def version_with(upstream: str, revision: str) -> str:
 
 def packaged(product: AffectedProduct) -> str:
     """The key of the distribution's package that a statement is about; '' where it is about a product."""
-    distribution = (_host(product.collection) if product.collection else "") or distribution_of(product.vendor)
+    distribution = hosted_by(product.collection.partition("://")[2].partition("/")[0]) or distribution_of(product.vendor)
     if not distribution or not (product.package or any(one.scheme.lower() in ("rpm", "deb", "dpkg") for one in product.versions)):
         return ""
     return package_key(distribution, (product.package or product.product).rpartition("/")[2])
 
 
 @functools.lru_cache(maxsize=1024)
-def _host(collection: str) -> str:
-    host = collection.partition("://")[2].partition("/")[0]
+def hosted_by(host: str) -> str:
+    """The distribution whose package collection is at a host; '' for none."""
     return next((name for end, name in HOSTS.items() if host == end or host.endswith(f".{end}")), "")
 
 

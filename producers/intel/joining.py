@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from producers.intel.statements import EMPTY, Fields
+from schemas.products import keys_of
 
 FEEDS = ("cve", "nvd", "kev", "epss")
 """The feeds, in the order in which they are asked."""
@@ -75,7 +76,7 @@ def combined(parts: Mapping[str, Mapping[str, Any]]) -> Fields:
 
 
 def says_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two records differ in nothing but the dates as of which it was said."""
+    """Whether two records differ in nothing but the dates as of which it was said, and where that was read."""
     return _undated(one) == _undated(other)
 
 
@@ -85,8 +86,9 @@ def nothing_left(record: Mapping[str, Any]) -> bool:
 
 
 def _chosen(record: Fields) -> Fields:
-    """The same with what is chosen from its sources and scores."""
+    """The same with what follows from its sources, products and scores."""
     sources = record["sources"]
+    record["products"] = keys_of(record["affected"])
     record["title"] = next((one["title"] for one in sources if one["title"]), "")
     record["published"] = next((one["published"] for one in sources if one["published"] is not None), None)
     record["updated"] = max((one["as_of"] for one in sources if one["name"] in ("cve", "nvd")), default=None)
@@ -104,7 +106,7 @@ def _preference(score: Mapping[str, Any]) -> tuple[int, int, str, float, str]:
 
 
 def _undated(record: Mapping[str, Any]) -> Fields:
-    sources = [{**one, "as_of": 0} for one in record["sources"]]
+    sources = [{**one, "as_of": 0, "url": ""} for one in record["sources"]]
     return {**record, "sources": sources, "as_of": 0, "updated": None}
 
 

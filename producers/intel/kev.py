@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from producers.intel.statements import EMPTY, FeedError, Fields, cve_id, moment, part, product, required, source, title_of
+from schemas.products import keys_of
 
 MEMBERS = "vulnerabilities"
 
@@ -34,15 +35,17 @@ def _statement(entry: Mapping[str, Any], where: str, as_of: int, url: str) -> Fi
     ransomware = part(entry, "knownRansomwareCampaignUse", str, where)
     vendor, name = required(entry, "vendorProject", where), required(entry, "product", where)
     title = title_of(part(entry, "vulnerabilityName", str, where))
+    affected = [product(vendor.strip(), name.strip(), "kev")]
     return {
         **EMPTY,
         "cve": cve,
+        "products": keys_of(affected),
         "title": title,
         "kev": True,
         "kev_added": moment(required(entry, "dateAdded", where), f"{where}.dateAdded"),
         "kev_due": moment(due, f"{where}.dueDate") if due else None,
         "kev_ransomware": True if ransomware == "Known" else None,  # the other word is "Unknown"
-        "affected": [product(vendor.strip(), name.strip(), "kev")],
+        "affected": affected,
         "sources": [source("kev", as_of, url, title)],
         "as_of": as_of,
     }

@@ -7,10 +7,10 @@ whole, whatever else is said of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from producers.intel.joining import combined, feeds_in, nothing_left, says_the_same, split
+from producers.intel.joining import OWN, combined, feeds_in, nothing_left, says_the_same, split
 from producers.intel.kev import withdrawn
 from producers.intel.statements import Fields, Rejected
 
@@ -31,6 +31,17 @@ def taken_in(held: Record | None, statement: Fields | Rejected) -> Record | None
     return combined({**parts, feed: statement})
 
 
+def rescored(head: Record, statement: Fields) -> Fields | None:
+    """`taken_in` of an EPSS score, on the first fields of a record alone (up to `sources`); None where nothing changes."""
+    (said,) = statement["sources"]
+    before = next((one for one in head["sources"] if one["name"] == "epss"), None)
+    if before is not None and (said["as_of"] < before["as_of"] or all(head[name] == statement[name] for name in OWN["epss"])):
+        return None
+    sources = [*(one for one in head["sources"] if one is not before), said]
+    scores = {name: statement[name] for name in OWN["epss"]}
+    return {**head, **scores, "sources": sources, "as_of": max(one["as_of"] for one in sources)}
+
+
 def dropped(held: Record, feed: str, as_of: int, url: str = "") -> Record | None:
     """The record after a snapshot of the feed, as of a time, did not list its CVE; `held` itself where that changes nothing."""
     parts: dict[str, Record] = dict(split(held))
@@ -45,9 +56,14 @@ def dropped(held: Record, feed: str, as_of: int, url: str = "") -> Record | None
     return None if nothing_left(record) else record
 
 
-def listed(records: Iterable[Record], feed: str) -> Iterator[Record]:
-    """The records that a snapshot feed lists now."""
-    return (one for one in records if feed in feeds_in(one) and not (feed == "kev" and one["kev"] is False))
+def lists(head: Record, feed: str) -> bool:
+    """Whether a snapshot feed lists a CVE, by the first fields of its record (up to `epss`)."""
+    return head["kev"] is True if feed == "kev" else head["epss"] is not None
+
+
+def said_at(head: Record, feed: str) -> int:
+    """Since when a feed says what it says, by the first fields of a record (up to `sources`); 0 where it says nothing."""
+    return next((one["as_of"] for one in head["sources"] if one["name"] == feed), 0)
 
 
 def _updated(record: Record) -> int:

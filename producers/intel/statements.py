@@ -36,13 +36,16 @@ class Rejected:
 
 EMPTY: Fields = {
     "cve": "",
+    "as_of": 0,
+    "kev": None,
+    "epss": None,
+    "products": [],
+    "epss_percentile": None,
+    "epss_model": "",
+    "sources": [],
     "title": "",
     "cvss": None,
     "cvss_vector": "",
-    "epss": None,
-    "epss_percentile": None,
-    "epss_model": "",
-    "kev": None,
     "kev_added": None,
     "kev_due": None,
     "kev_ransomware": None,
@@ -53,8 +56,6 @@ EMPTY: Fields = {
     "scores": [],
     "published": None,
     "updated": None,
-    "sources": [],
-    "as_of": 0,
 }
 """A record that says nothing. Never changed: its lists are shared."""
 

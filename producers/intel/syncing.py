@@ -18,7 +18,7 @@ from infra.core.settings import Settings
 from infra.kafka.client import consumer_config, patiently, prefixed, unreachable
 from producers.intel.feeds import BY_NAME, MB, Feed, statements
 from producers.intel.fetching import Bounds, Validators, fetch
-from producers.intel.merging import dropped, listed, taken_in
+from producers.intel.merging import dropped, taken_in
 from producers.intel.notes import Note, Notes, folder_of, key_of, load_notes, save_notes
 from producers.intel.sources import Source
 from producers.intel.spool import Spool
@@ -66,7 +66,7 @@ def sync(
 ) -> list[Outcome]:
     """Sync these sources, in their order. Raises DriftlineError if Kafka does not do its part: then nothing was written."""
     notes, folder = load_notes(settings.data_dir), folder_of(settings.data_dir)
-    cluster, reached = _topic(settings)
+    cluster, reached = end_of_topic(settings)
     outcomes, jobs = [Outcome(source) for source in sources], []
     with TemporaryDirectory(dir=folder, prefix="feeds-") as place:
         try:
@@ -96,7 +96,7 @@ def sync(
                         told("intel", "writing", count, None)
 
                 table.write(written)
-                _note(settings, notes, sound, cluster, _topic(settings)[1], now)
+                _note(settings, notes, sound, cluster, end_of_topic(settings)[1], now)
         finally:
             for job in jobs:
                 job.spool.close()
@@ -136,18 +136,20 @@ def _merge(table: IntelTable, job: _Job, manner: Manner, told: Told) -> None:
     outcome, feed, spool = job.outcome, job.feed, job.spool
     gone: list[str] = []
     if feed.snapshot:
-        held = [
-            (one["cve"], next(said["as_of"] for said in one["sources"] if said["name"] == feed.name))
-            for one in listed(table.records(), feed.name)
-        ]
-        if any(as_of > spool.as_of for _, as_of in held):
-            outcome.note = f"older than what is known ({moment(max(as_of for _, as_of in held)):%Y-%m-%d})"
+        held, latest = table.listed(feed.name, spool.as_of)
+        if latest:
+            outcome.note = f"older than what is known ({moment(latest):%Y-%m-%d})"
             return
-        gone = [cve for cve, _ in held if cve not in spool.names]
+        gone = sorted(held - spool.names)
         if len(gone) > SHRINKS * len(held) and not manner.shrunk:
             outcome.problem = f"it lists {len(gone)} fewer of the {len(held)} CVEs that are known: it is held until you say --shrunk"
             return
     for number, statement in enumerate(spool):
+        if number % 1000 == 0:
+            told(feed.name, "comparing", number, len(spool.names))
+        if not isinstance(statement, Rejected) and feed.name == "epss":
+            outcome.written += table.rescore(statement)
+            continue
         cve = statement.cve if isinstance(statement, Rejected) else statement["cve"]
         before = table.get(cve)
         after = taken_in(before, statement)
@@ -155,11 +157,10 @@ def _merge(table: IntelTable, job: _Job, manner: Manner, told: Told) -> None:
             table.put(cve, after)
             outcome.written += after is not None
             outcome.withdrawn += after is None
-        if number % 1000 == 0:
-            told(feed.name, "comparing", number, len(spool.names))
+    url = outcome.source.place if outcome.source.remote else ""  # a path of this machine means nothing to others
     for cve in gone:
         before = table.get(cve)
-        after = dropped(before, feed.name, spool.as_of, outcome.source.place) if before is not None else None
+        after = dropped(before, feed.name, spool.as_of, url) if before is not None else None
         if before is not None and after is not before:
             table.put(cve, after)
             outcome.withdrawn += 1
@@ -183,7 +184,7 @@ def _note(settings: Settings, notes: Notes, jobs: Sequence[_Job], cluster: str, 
     save_notes(settings.data_dir, notes)
 
 
-def _topic(settings: Settings) -> tuple[str, int]:
+def end_of_topic(settings: Settings) -> tuple[str, int]:
     """The cluster's id, and the next offset of the topic: they tell whether it is the one that was written to before."""
     asker = Consumer(consumer_config(settings, "read-whole"))
     place = TopicPartition(prefixed(settings, "intel"), 0)

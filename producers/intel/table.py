@@ -5,7 +5,7 @@ One writer at a time: opening it bars an earlier writer that is still at work, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -13,8 +13,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from infra.core.errors import DriftlineError
 from infra.core.settings import Settings
 from infra.kafka.client import insist, key_of, prefixed, read_whole, transactional_producer, unreachable, value_of
+from producers.intel.merging import lists, rescored, said_at, taken_in
 from producers.intel.statements import Fields
 from schemas.codec import Codec, UndecodableError
+from schemas.intel_head import CHANGING, LISTED, Head, read_head, with_head
 from schemas.plain import Plain
 
 FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)  # noqa: SLF001  the library's own name
@@ -27,7 +29,7 @@ class IntelTable:
 
     def __init__(self, settings: Settings, codec: Codec) -> None:
         """Become the one writer, and read the topic. Raises DriftlineError if Kafka or the topic is not there."""
-        self._settings, self._codec = settings, codec
+        self._settings, self._codec, self._header = settings, codec, codec.header("intel")
         self._producer: Producer = transactional_producer(settings.model_copy(update={"slot": 0}), "intel", WRITE_SECONDS * 1000)
         self._held: dict[str, bytes | None] = {}
         self._changed: set[str] = set()
@@ -57,9 +59,38 @@ class IntelTable:
         self._held[cve] = None if record is None else self._codec.encode("intel", Plain("IntelRecord", record))
         self._changed.add(cve)
 
-    def records(self) -> Iterator[Fields]:
-        """All records."""
-        return (record for cve in list(self._held) if (record := self.get(cve)) is not None)
+    def listed(self, feed: str, as_of: int) -> tuple[set[str], int]:
+        """The CVEs that a snapshot feed lists now, and the latest time of its statements if that is after `as_of`, else 0."""
+        found, latest = set(), 0
+        for cve in list(self._held):
+            head = self._head(cve, LISTED)
+            record = head.fields if head is not None else self.get(cve)
+            if record is not None and lists(record, feed):
+                found.add(cve)
+                if record["as_of"] > as_of:  # of any feed: is it this one's?
+                    whole = self.get(cve)
+                    latest = max(latest, said_at(whole, feed) if whole is not None else 0)
+        return found, latest if latest > as_of else 0
+
+    def rescore(self, statement: Fields) -> bool:
+        """Take in an EPSS score; True if it changed something."""
+        cve = statement["cve"]
+        value, head = self._held.get(cve), self._head(cve, CHANGING)
+        if value is None or head is None:
+            before = self.get(cve)
+            after = taken_in(before, statement)
+            if after is not before:
+                self.put(cve, after)
+            return after is not before
+        fields = rescored(head.fields, statement)
+        if fields is not None:
+            self._held[cve] = with_head(value, head, fields)
+            self._changed.add(cve)
+        return fields is not None
+
+    def _head(self, cve: str, last: str) -> Head | None:
+        value = self._held.get(cve)
+        return None if value is None else read_head(value, self._header, last)
 
     def write(self, each: Callable[[], None] = lambda: None) -> int:
         """Write what was changed, all or nothing. Returns the number of records. Raises DriftlineError if Kafka does not take it."""

@@ -14,8 +14,8 @@ from schemas.events.context import Criticality, InventoryRecord
 from schemas.events.findings import Finding, FindingStatus
 from schemas.events.intel import AffectedProduct, IntelRecord, VersionRange
 from schemas.events.observations import ServiceObservation
+from tests.correlating import START, Bench
 from tests.findings import AssessorBench
-from tests.unit.test_correlating import START, Bench
 
 Step = tuple[str, str, Event | None]
 """Topic, key (a record's order holds within it), and the event."""

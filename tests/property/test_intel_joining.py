@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from producers.intel.configurations import products_in
 from producers.intel.joining import FEEDS, OWN, combined, feeds_in, join, says_the_same, split
 from producers.intel.kev import withdrawn
-from producers.intel.merging import dropped, taken_in
+from producers.intel.merging import dropped, rescored, taken_in
 from producers.intel.statements import EMPTY, FeedError, Fields, Rejected, product, source
 from schemas.codec import Codec
+from schemas.intel_head import CHANGING, FOUND, read_head, with_head
 from schemas.plain import Plain
 
 CVE = "CVE-2026-0001"
@@ -47,7 +48,10 @@ def statements(draw: st.DrawFn, feed: str | None = None) -> Fields:
             {"source": by, "version": version, "score": float(score), "vector": ""}
             for by, version, score in draw(st.lists(scores, max_size=3))
         ]
-    found["sources"] = [source(name, day, title=draw(st.sampled_from(["", "a title"])), published=draw(st.none() | st.just(day)))]
+    about: dict[str, Any] = (
+        {"title": draw(st.sampled_from(["", "a title"])), "published": draw(st.none() | st.just(day))} if name != "epss" else {}
+    )
+    found["sources"] = [source(name, day, **about)]
     if name == "cve" and draw(st.booleans()):
         found["sources"].append(source("CISA-ADP", day))
     return combined({name: found})
@@ -108,6 +112,28 @@ def test_the_same_again_changes_nothing(said: list[Fields]) -> None:
         later = {**part, "as_of": part["as_of"] + 5, "sources": [{**one, "as_of": one["as_of"] + 5} for one in part["sources"]]}
         assert taken_in(record, part) is record
         assert taken_in(record, later) is record
+
+
+@given(st.lists(statements(), min_size=1, max_size=5), statements("epss"))
+def test_a_score_changes_the_first_bytes_as_it_changes_the_record(said: list[Fields], score: Fields) -> None:
+    record = join(said)
+    value, after = CODEC.encode("intel", Plain("IntelRecord", record)), taken_in(record, score)
+    looked_up, head = (read_head(value, CODEC.header("intel"), last) for last in (FOUND, CHANGING))
+    assert looked_up is not None
+    assert head is not None
+    for one, last in ((looked_up, FOUND), (head, CHANGING)):
+        assert one.fields == {name: record[name] for name in one.fields}
+        assert with_head(value, one, one.fields, last) == value
+    fields = rescored(head.fields, score)
+    assert (fields is None) == (after is record)
+    if fields is not None and after is not None:
+        assert with_head(value, head, fields) == CODEC.encode("intel", Plain("IntelRecord", after))
+
+
+@given(st.binary(max_size=100))
+def test_a_head_of_any_bytes_is_read_or_none(junk: bytes) -> None:
+    read_head(CODEC.header("intel") + junk, CODEC.header("intel"), CHANGING)
+    assert read_head(b"\0\0\0\0\1" + junk, CODEC.header("intel"), CHANGING) is None
 
 
 @given(st.lists(statements(), min_size=1, max_size=5), st.sampled_from(["kev", "epss"]))

@@ -9,15 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.core.ports import Record, TableIndex
-from processors.correlate.shown import intel_keys
+from processors.correlate.intel_sieve import IntelSieve
 from processors.match.evidence import seen, seen_in
-from processors.match.matching import known, match
+from processors.match.matching import keys_of, known, match
 from processors.match.phrases import read
 from processors.match.rulings import Verdict
 from processors.match.versions import compare
+from schemas.codec import Codec
 from schemas.events.intel import AffectedProduct, IntelRecord, VersionChange, VersionRange, VersionStatus
 from schemas.events.observations import ServiceObservation
 
+CODEC = Codec()
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 MOST_SECONDS = 0.02
 SCHEMES = st.sampled_from(["", "semver", "custom", "rpm", "deb", "maven", "git", "nonsense"])
@@ -86,9 +88,13 @@ def test_a_verdict_always_comes_and_soon(shown: object, affected: list[AffectedP
     record = IntelRecord(cve="CVE-2026-1", affected=tuple(affected), as_of=AS_OF)
     found = match(shown, known(record))
     assert found is None or (0 <= found.confidence <= 1 and found.reason and found.verdict in Verdict)
-    index = TableIndex(intel_keys)
-    index.change(None, Record("intel", 0, 0, AS_OF, record.cve, record))
-    assert found is None or any(record.cve in index.entries.get(key, ()) for key in shown.keys)
+    sieve = IntelSieve(CODEC.header("intel"))
+    whole = Record("intel", 0, 0, AS_OF, record.cve, record)
+    for one in (whole, whole._replace(event=None, raw=CODEC.encode("intel", record))):
+        index = TableIndex(sieve.keys_of)
+        index.change(None, one)
+        assert found is None or any(record.cve in index.entries.get(key, ()) for key in shown.keys)
+        assert set(sieve.keys_of(one)) >= {key for key in keys_of(record) if not key.endswith("/")}
 
 
 @given(SEEN, st.lists(products(PLAIN), min_size=1, max_size=3), st.randoms(use_true_random=False))

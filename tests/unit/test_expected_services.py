@@ -7,7 +7,8 @@ import pytest
 from schemas.events.assets import ChangeKind
 from schemas.events.context import InventoryRecord
 from schemas.events.observations import ServiceObservation
-from tests.unit.test_correlating import Bench, certificate, told
+from tests.correlating import Bench, told
+from tests.unit.test_correlating import certificate
 
 HTTPS = ServiceObservation(port=443)
 EXPECTED = InventoryRecord(network="198.18.0.0/24", expected=("tcp/443",))
