@@ -21,17 +21,21 @@ from rich.table import Table
 from univers.versions import SemverVersion
 
 from bench.report import Bar, tell
-from infra.app.cve_lines import read_cve
 from processors.match.evidence import Seen, seen
 from processors.match.matcher import Matcher
 from processors.match.matching import Known, Match, known, match
 from processors.match.rulings import Verdict
 from processors.match.versions import compare
+from producers.intel.cve import read_cve
+from producers.intel.statements import Rejected, record_of
+from schemas.codec import Codec
+from schemas.events.intel import IntelRecord
 from tests.match_cases import SAMPLE, Case, cases, one_of_each, records
 
 LEAST_RIGHT = 0.99
 LEAST_RATE = 10_000  # CVEs a second that one service is held against, its verdict not remembered
 COPIES = 20
+CODEC = Codec()
 
 
 @dataclass
@@ -61,7 +65,7 @@ def judged() -> Judged:
             found.left_out.append((cve, why))
             continue
         found.records += 1
-        ready = known(read_cve(record))
+        ready = known(event_of(record))
         verdicts = [(case, match(shown(case), ready)) for case in made]
         chosen = one_of_each(made, cve)
         for case, verdict in verdicts:
@@ -74,6 +78,14 @@ def judged() -> Judged:
                 if not good:
                     found.wrong.append((case, verdict))
     return found
+
+
+def event_of(raw: dict[str, Any]) -> IntelRecord:
+    """A CVE record as it would stand in `intel`. Raises ValueError for one that is rejected, or wrong."""
+    said = read_cve(raw)
+    if isinstance(said, Rejected):
+        raise ValueError(f"{said.cve} was rejected")
+    return record_of(said, CODEC)
 
 
 def shown(case: Case) -> Seen:
@@ -144,7 +156,7 @@ def _print(found: Judged) -> None:
 def rates(rounds: int) -> dict[str, float]:
     """CVEs a second: verdicts worked out, remembered; records made ready; versions compared, by us and by univers."""
     raw = list(records())
-    read = [read_cve(one) for one in raw]
+    read = [event_of(one) for one in raw]
     ready = [known(one) for one in read]
     pairs = [(shown(case), one) for record, one in zip(raw, ready, strict=True) for case in cases(record)[0][:COPIES]]
     matcher = Matcher()

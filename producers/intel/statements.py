@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from schemas.codec import Codec
 from schemas.events.base import FIRST, LAST
-from schemas.plain import milliseconds
+from schemas.events.intel import IntelRecord
+from schemas.plain import Plain, milliseconds
 
 Fields = dict[str, Any]
 Kind = TypeVar("Kind")
@@ -63,6 +65,16 @@ EMPTY: Fields = {
 def source(name: str, as_of: int, url: str = "", title: str = "", published: int | None = None) -> Fields:
     """An `IntelSource` as plain data."""
     return {"name": name, "as_of": as_of, "url": url, "title": title, "published": published}
+
+
+def record_of(statement: Fields, codec: Codec) -> IntelRecord:
+    """The statement as the event that would stand in `intel`. Raises FeedError for text that can't be written (a lone surrogate)."""
+    try:
+        event = codec.decode("intel", codec.encode("intel", Plain("IntelRecord", statement)))
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise FeedError(f"{statement['cve']} can't be written ({error})") from None
+    assert isinstance(event, IntelRecord)  # noqa: S101  the topic holds nothing else
+    return event
 
 
 def product(vendor: str, name: str, source_name: str, **more: Any) -> Fields:

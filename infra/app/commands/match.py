@@ -13,7 +13,6 @@ from typing import IO, Any
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.app.cve_lines import read_file
 from infra.app.lines import MOST_LINE, bounded, opened, reason
 from infra.app.output import count, print_rows, progress, tell, to_json
 from infra.core.errors import BadInput
@@ -22,13 +21,16 @@ from processors.match.evidence import Seen, builder_in, seen
 from processors.match.matcher import Matcher
 from processors.match.matching import Match, keys_of
 from processors.match.rulings import ORDER, Verdict
+from schemas.codec import Codec
 from schemas.events.base import Event
 from schemas.events.intel import IntelRecord
 
 app = typer.Typer()
 MOST_SHOWN = 1000
 COLUMNS = ("line", "cve", "verdict", "confidence", "reason", "confirm")
-INTEL = typer.Option(None, "--intel", help="CVE JSON 5.x records, one a line, plain or gzip; without it the topic intel is read.")
+INTEL = typer.Option(
+    None, "--intel", help="CVE JSON 5.x records: JSON lines (plain or gzip), a folder or a zip; without it the topic intel is read."
+)
 
 
 class Evidence(BaseModel):
@@ -107,11 +109,25 @@ def _table(file: Path | None) -> Mapping[str, Event]:
     read: dict[str, Event] = {}
     with progress() as display:
         task = display.add_task("reading CVE records", total=None)
-        for record in read_file(file):
+        for record in _records(file):
             read[record.cve] = record
             if len(read) % 500 == 0:
                 display.update(task, completed=len(read))
     return read
+
+
+def _records(path: Path) -> Iterator[IntelRecord]:
+    """The records that a feed of CVE records would bring into `intel`. Raises BadInput that says what is wrong."""
+    from producers.intel.feeds import BY_NAME, statements
+    from producers.intel.statements import FeedError, Rejected, record_of
+
+    codec = Codec()
+    try:
+        for one in statements(BY_NAME["cve"], path):
+            if not isinstance(one, Rejected):
+                yield record_of(one, codec)
+    except (FeedError, OSError) as error:
+        raise BadInput(f"{path} can't be read: {error}.", "Name CVE JSON 5.x records: JSON lines, a folder or a zip.") from None
 
 
 def _verdicts(
