@@ -71,6 +71,8 @@ class GrantBook:
         if grant.revision < self.floors.get(grant.grant_id, 0) or (current and not _newer(grant, current.grant)):
             known = max(self.floors.get(grant.grant_id, 0), current.grant.revision if current else 0)
             fate = ", which revokes it" if current and current.grant.revoked else ""
+            if current and grant.revision == known and grant != current.grant and not fate:
+                return f"revision {known} is known with other content: it was altered, or needs a higher revision"
             return f"revision {grant.revision} is not newer than the one that is known: {known}{fate}"
         reason = distrust(grant, self.signers, self.required) or self._foreign(grant, current)
         if reason:

@@ -84,6 +84,10 @@ class NotingGate:
     def unsent(self, unit: WorkUnit, packets: int) -> None:
         self.batches.append(-packets)
 
+    def owe(self, unit: WorkUnit, address: str, ask: Ask, packets: int) -> None:
+        self.admitted.append((address, ask, packets))
+        self.batches.append(packets)
+
     def control(self, unit: WorkUnit, packets: int) -> None:
         self.batches.append(-packets)
 

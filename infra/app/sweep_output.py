@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -115,6 +116,7 @@ class Told:
         if gate.failure is not None:
             raise DriftlineError(f"The sweep was stopped: {stopped}.", "What was found until then is above.")
         if stopped == STOPPED:
+            sys.stderr.write(f"Stopped by {signal.Signals(self.signal).name}: {probed} of {self.asked} ports were probed.\n")
             sys.exit(128 + self.signal)
         if stopped:
             raise Refused(f"The sweep was stopped: {stopped}.", "What was found until then is above.")

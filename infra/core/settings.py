@@ -11,7 +11,7 @@ import binascii
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -41,13 +41,18 @@ class Section(BaseModel):
             return given
         found = dict(given)
         for name in [one.removesuffix("_file") for one in given if one.endswith("_file")]:
-            if name in cls.model_fields and found.get(name) is None and given[f"{name}_file"]:
+            if name in cls.model_fields and _is_secret(cls, name) and found.get(name) is None and given[f"{name}_file"]:
                 try:
                     found[name] = Path(given[f"{name}_file"]).read_text().strip()
                 except (OSError, UnicodeDecodeError) as error:
                     reason = error.strerror if isinstance(error, OSError) else "it is no text"
                     raise ValueError(f"the file that {name}_file names can't be read: {reason}") from None
         return found
+
+
+def _is_secret(section: type[Section], name: str) -> bool:
+    """Whether a setting is a secret; `signers` and `signers_file`, for one, are two settings."""
+    return SecretStr in (section.model_fields[name].annotation, *get_args(section.model_fields[name].annotation))
 
 
 class KafkaSettings(Section):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from processors.correlate.contract import Rule, ServiceFacts
-from processors.correlate.judging import judge
+from processors.correlate.judging import detected
 from processors.correlate.memory import PlaceMemory
 from processors.match.evidence import seen_in
 from processors.match.matcher import telling
@@ -32,7 +32,8 @@ def marked(
     then = replace(facts, now=place.first_at, flapping=False, new=False, impact=False)
     if place.first is not None:
         then = replace(then, service=place.first, matches=also(facts.matches, place.first))
-    stood = judge((rule for rule in rules if rule.name in fired), then, (), ())
+    words = ((rule.name, detected(rule, then)) for rule in rules if rule.name in fired)
+    stood = {(name, word.subject or then.place): word.cves for name, word in words if word is not None}
     return {
         key: one.model_copy(update={"baseline": True}) if stands(one, stood, place.first_at, intel) else one for key, one in should.items()
     }
@@ -44,10 +45,10 @@ def also(matches: Iterable[Match], first: ServiceObservation) -> tuple[Match, ..
     return telling(found for one in matches if (found := match(seen, known(one.record))) is not None)
 
 
-def stands(one: Exposure, stood: Mapping[str, Exposure], since: datetime, intel: Mapping[str, Event]) -> bool:
-    """Whether an exposure was there already then, with all of its vulnerabilities."""
-    before = stood.get(one.exposure_id)
-    return before is not None and set(one.cves) <= set(before.cves) and is_old(one.cves, since, intel)
+def stands(one: Exposure, stood: Mapping[tuple[str, str], tuple[str, ...]], since: datetime, intel: Mapping[str, Event]) -> bool:
+    """Whether an exposure was there already then, with all of its vulnerabilities. `stood`: those of then, by rule and subject."""
+    before = stood.get((one.rule, one.subject))
+    return before is not None and set(one.cves) <= set(before) and is_old(one.cves, since, intel)
 
 
 def is_old(cves: Iterable[str], since: datetime, intel: Mapping[str, Event]) -> bool:

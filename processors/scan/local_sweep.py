@@ -57,6 +57,20 @@ def common(ones: Iterable[Span], others: Iterable[Span]) -> list[Span]:
     return found
 
 
+def without(ones: Iterable[Span], others: Iterable[Span]) -> Iterator[Span]:
+    """The addresses that are in the first, not in the second."""
+    barred = joined(others)
+    for one in joined(ones):
+        first = one.first
+        for other in barred:
+            if other.version == one.version and other.first <= one.last and other.last >= first:
+                if other.first > first:
+                    yield Span(one.version, first, other.first - 1)
+                first = max(first, other.last + 1)
+        if first <= one.last:
+            yield Span(one.version, first, one.last)
+
+
 def spans_of(mask: ScopeMask) -> list[Span]:
     """The addresses that a mask allows."""
     found = [Span(4, int(first), int(last)) for first, last in zip(mask.first[4], mask.last[4], strict=True)]

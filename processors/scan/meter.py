@@ -59,6 +59,12 @@ class Meter:
         self._gate.unsent(self._unit, -packets)
         self.sent += packets
 
+    def owe_at(self, address: str, ask: Ask, packets: int) -> None:
+        """The same of packets to one host (ACK, RST) because a port of it answered."""
+        self._gate.owe(self._unit, address, ask, packets)
+        self.sent += packets
+        self.by_host[address] += packets
+
     def recheck_unit(self) -> None:
         """Raises Halted if the unit must stop."""
         self._gate.check_unit()

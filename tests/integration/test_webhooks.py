@@ -44,7 +44,7 @@ def settings(kafka: str, tmp_path: Path) -> Settings:
 
 def hooked(settings: Settings, *receivers: tuple[str, Receiver], **over: float) -> Settings:
     webhooks = tuple(Webhook(name=name, url=one.url, secret=SecretStr(SECRET)) for name, one in receivers)
-    quick = {"group_seconds": 0.5, "timeout": 2.0, "attempts": 3, "backoff_seconds": 0.05, **over}
+    quick = {"group_seconds": 0.5, "timeout": 10.0, "attempts": 3, "backoff_seconds": 0.05, **over}
     return settings.model_copy(update={"notifier": NotifierSettings.model_validate({"webhooks": webhooks, **quick})})
 
 
@@ -114,7 +114,7 @@ def test_500_drop_and_silence_are_tried_again_and_a_redirect_is_not(settings: Se
     script: list[Answer] = [500, "drop", "hang", 204, 302, 204]
     with receiving(lambda number: script[number]) as receiver:
         receiver.headers["location"] = "/elsewhere"
-        made = hooked(settings, ("soc", receiver), attempts=4, timeout=0.5)
+        made = hooked(settings, ("soc", receiver), attempts=8, timeout=3.0)
         with notifying(made):
             publish(made, 1)
             receiver.until(lambda: len(receiver.taken()) == 1)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.scan.local_sweep import common, joined, parts, size, spans_of
+from processors.scan.local_sweep import common, joined, parts, size, spans_of, without
 from processors.scan.scope.mask import compile_mask
 from processors.scan.sweep.hosts import HostList
 from schemas.targeting import Span
@@ -77,3 +77,10 @@ def test_the_spans_of_a_mask_are_what_the_grant_allows() -> None:
         Span(4, BASE[4] + 8, BASE[4] + 255),
         Span(6, BASE[6], BASE[6] + 127),
     ]
+
+
+@given(st.lists(spans(), max_size=5), st.lists(spans(), max_size=5))
+def test_without_is_the_difference(ones: list[Span], others: list[Span]) -> None:
+    found = [*without(ones, others)]
+    assert addresses(found) == addresses(ones) - addresses(others)
+    assert size(found) == len(addresses(found))

@@ -72,7 +72,8 @@ def show(finding_id: str = typer.Argument(help="Its id, or the first characters 
         return
     console = out()
     console.print(
-        f"[{RANK_STYLES[str(row['rank'])]}] {row['rank']} {row['risk']:.0f} [/] [bold]{escape(str(row['title']))}[/]  ({row['status']})"
+        f"[{RANK_STYLES[str(row['rank'])]}] {row['rank']} {row['risk']:.0f} [/] [bold]{escape(str(row['title']))}[/]  "
+        f"({row['status']}{', baseline' if row['baseline'] else ''})"
     )
     said = {**row, "decision": _decision(row), "comment": f"{row['comment']} ({row['comment_by']})" if row["comment"] else ""}
     for name in SHOWN:
@@ -97,27 +98,27 @@ def suppress(finding_id: str, reason: str = REASON, span: str = FOR) -> None:
 
 
 @app.command("false-positive")
-def false_positive(finding_id: str, reason: str = REASON) -> None:
-    """Say that it is not so."""
-    _decide(finding_id, DecisionKind.FALSE_POSITIVE, reason)
+def false_positive(finding_id: str, reason: str = REASON, span: str = FOR) -> None:
+    """Say that it is not so; a label for backtests."""
+    _decide(finding_id, DecisionKind.FALSE_POSITIVE, reason, span)
 
 
 @app.command("true-positive")
-def true_positive(finding_id: str, reason: str = REASON) -> None:
-    """Say that it is so; a label for later."""
-    _decide(finding_id, DecisionKind.TRUE_POSITIVE, reason)
+def true_positive(finding_id: str, reason: str = REASON, span: str = FOR) -> None:
+    """Say that it is so; a label for backtests."""
+    _decide(finding_id, DecisionKind.TRUE_POSITIVE, reason, span)
 
 
 @app.command("assign")
-def assign(finding_id: str, assignee: str, reason: str = typer.Option("", "--reason", "-r")) -> None:
+def assign(finding_id: str, assignee: str, reason: str = typer.Option("", "--reason", "-r"), span: str = FOR) -> None:
     """Give it to someone."""
-    _decide(finding_id, DecisionKind.ASSIGN, reason, assignee=assignee)
+    _decide(finding_id, DecisionKind.ASSIGN, reason, span, assignee)
 
 
 @app.command("comment")
-def comment(finding_id: str, text: str = typer.Argument(help="The remark.")) -> None:
+def comment(finding_id: str, text: str = typer.Argument(help="The remark."), span: str = FOR) -> None:
     """Leave a remark on it."""
-    _decide(finding_id, DecisionKind.COMMENT, text)
+    _decide(finding_id, DecisionKind.COMMENT, text, span)
 
 
 @app.command("reopen")

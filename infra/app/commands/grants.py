@@ -16,7 +16,7 @@ from infra.app.output import print_fields, print_json, print_rows, tell
 from infra.app.people import now, publisher, require_kafka
 from infra.core.errors import BadInput
 from infra.core.settings import FRAGILE_PER_HOST, Settings, load_settings
-from infra.core.trust import load_signers
+from infra.core.trust import load_signers, signers_path
 from infra.kafka.client import Publisher, read_whole, value_of
 from infra.kafka.registry import codec_for
 from producers.auditing import local_actor
@@ -42,9 +42,10 @@ def keygen(
     networks: list[str] = typer.Option(..., "--network", "-n", help="A network that this key may grant; may be repeated."),  # noqa: B008
 ) -> None:
     """Make a signing key and trust it on this machine. What it signs counts for these networks only."""
-    key = create_key(load_settings(), name, tuple(networks))
+    settings = load_settings()
+    key = create_key(settings, name, tuple(networks))
     tell(f"Key '{name}' is made and trusted here for {', '.join(networks)}. Public key: {key.public}")
-    tell("On another planner's or scanner's machine, add it to the signers file there.")
+    tell(f"On another planner's or scanner's machine, add it to the signers file there (here: {signers_path(settings)}).")
 
 
 @app.command("create")

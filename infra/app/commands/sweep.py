@@ -17,12 +17,12 @@ from pathlib import Path
 
 import typer
 
-from infra.app.sweep_left import Left
+from infra.app.sweep_left import Left, lines
 from infra.app.sweep_output import Told
 from infra.core.errors import BadInput, MissingPrerequisite, Refused
 from infra.core.settings import ScannerSettings, Settings, load_settings
 from infra.core.trust import load_signers
-from processors.scan.local_sweep import Part, common, joined, parts, size, spans_of, sweep_parts
+from processors.scan.local_sweep import Part, common, joined, parts, size, spans_of, sweep_parts, without
 from processors.scan.scope.local import LocalGate
 from processors.scan.scope.mask import compile_mask
 from processors.scan.scope.remembered import Remembered, overtaken, teach
@@ -38,6 +38,7 @@ from schemas.targeting import HostName, Span, parse_target, too_many
 app = typer.Typer()
 MOST_ADDRESSES = 1 << 24
 SHOW_SECONDS = 0.2
+FORECAST_SECONDS = 60.0
 
 
 @app.command()
@@ -45,7 +46,7 @@ def sweep(
     targets: list[str] = typer.Argument(None, help="Addresses, CIDRs, ranges a-b; IPv6 up to a /120."),  # noqa: B008
     file: str = typer.Option(None, "--targets", "-t", help="A file with further targets, one a line; - is standard input, # a comment."),
     ports: str = typer.Option(..., "--ports", "-p", help="TCP ports, e.g. 22,80,8000-8100."),
-    grant: Path = typer.Option(..., "--grant", "-g", help="The signed grant, as 'driftline grant show ID --json' prints it."),  # noqa: B008
+    grant: Path = typer.Option(..., "--grant", "-g", help="The signed grant, as 'driftline grant create --offline' prints it."),  # noqa: B008
     rate: int = typer.Option(None, "--rate", min=1, help="Most packets a second in all; default: what the grant allows."),
     left: Path = typer.Option(None, "--left", help="Write what was not probed to the end to this file, as targets for --targets."),  # noqa: B008
     as_json: bool = typer.Option(False, "--json", help="Print JSON lines: one a host with an open port, then one of the whole."),
@@ -71,6 +72,7 @@ def sweep(
     unit = unit_of(entry, zone, wanted)
     numbers = expand(parse_ports(ports))
     told = Told(as_json, excluded, size(wanted) * len(numbers))
+    _forecast(told.asked, len(numbers), rate or most, gate.per_host(unit))
     gc.freeze()
     gc.enable()
     with lock:
@@ -78,6 +80,16 @@ def sweep(
     if left is not None:
         rest.write(left)
     told.end(gate)
+
+
+def _forecast(probes: int, ports: int, rate: int, per_host: float) -> None:
+    """Say how long it will take at least, where that is more than a minute: the whole at the rate, a host's ports at the host's."""
+    seconds = max(probes / rate, ports / per_host)
+    if seconds > FORECAST_SECONDS:
+        from infra.app.output import tell
+
+        told = f"{seconds / 3600:.1f} hours" if seconds > 2 * 3600 else f"{seconds / 60:.0f} minutes"
+        tell(f"{probes:,} probes at {rate:,} packets a second, {per_host:g} to one host: this takes {told} or more.")
 
 
 def listed(file: str) -> list[str]:
@@ -105,7 +117,8 @@ def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, R
     except OSError as error:
         raise BadInput(f"The grant {path} can't be read: {error.strerror}.") from None
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise BadInput(f"{path} holds no grant.", "Write one with 'driftline grant show ID --json > FILE'.") from None
+        how = "'driftline grant create --offline … > FILE', or where a broker is 'driftline grant show ID --json > FILE'"
+        raise BadInput(f"{path} holds no grant.", f"Write one with {how}.") from None
     memory = Remembered(settings.data_dir)
     floors = memory.read()
     book = GrantBook(load_signers(settings), required=settings.scope.signers_required)
@@ -156,10 +169,8 @@ def covered(targets: Iterable[str], ports: str, book: GrantBook, entry: KnownGra
     asked = joined(_span(text) for text in targets)
     if not asked:
         raise BadInput("There is nothing to look at.", "Name targets, or a file with --targets FILE.")
-    if size(common(asked, map(_whole, entry.networks))) < size(asked):
-        raise Refused(
-            f"Grant {entry.grant.grant_id} does not cover all of these addresses.", f"It allows {', '.join(entry.grant.networks)}."
-        )
+    if (outside := next(lines(without(asked, map(_whole, entry.networks))), None)) is not None:
+        raise Refused(f"Grant {entry.grant.grant_id} does not cover {outside}.", f"It allows {', '.join(entry.grant.networks)}.")
     _check_ports(_ports(ports), entry)
     wanted = common(asked, spans_of(compile_mask(book, zone, entry.grant.grant_id, datetime.now(UTC))))
     if not wanted:

@@ -235,6 +235,14 @@ class UnitGate:
         self.packets -= packets
         self._scanner.packets -= packets
 
+    def owe(self, unit: WorkUnit, address: str, ask: Ask, packets: int) -> None:
+        """Book packets that the kernel sent to a host by itself, at all levels at once. Who asks next waits until they are paid for."""
+        now = self._scanner.uptime()
+        host = self._hosts.setdefault(address, Level(bucket(self._per_host, now)))
+        for level in (host, self._own, self._scanner.grant_level(unit.grant_id), self._scanner.whole):
+            level.bucket = spend(level.bucket, now, packets)
+        self._admitted(address, ask, packets)
+
     def control(self, unit: WorkUnit, packets: int) -> None:
         """Count so many of those that `admit_some` let through apart: they are no probes."""
         self.packets -= packets

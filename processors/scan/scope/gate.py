@@ -46,6 +46,9 @@ class Gate(Protocol):
     def unsent(self, unit: WorkUnit, packets: int) -> None:
         """Take back so many packets that `admit_some` let through and that did not leave after all."""
 
+    def owe(self, unit: WorkUnit, address: str, ask: Ask, packets: int) -> None:
+        """Book packets that the kernel sent to a host by itself. Who asks next waits until they are paid for."""
+
     def control(self, unit: WorkUnit, packets: int) -> None:
         """Count so many of those that `admit_some` let through apart: they are no probes."""
 

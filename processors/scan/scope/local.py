@@ -108,6 +108,10 @@ class LocalGate:
         """Take back so many packets that `admit_some` let through and that did not leave after all."""
         self._take(-packets)
 
+    def owe(self, unit: WorkUnit, address: str, ask: Ask, packets: int) -> None:
+        """Book packets that the kernel sent by itself."""
+        self._take(packets)
+
     def control(self, unit: WorkUnit, packets: int) -> None:
         """So many of those that `admit_some` let through are no probes but ask neighbours where they are. They count all the same."""
 

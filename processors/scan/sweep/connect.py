@@ -41,9 +41,8 @@ async def sweep_connect(ledger: Ledger, meter: Meter, settings: ScannerSettings)
 
 
 async def _attempt(keys: list[Key], attempt: int, ledger: Ledger, meter: Meter, seconds: float, most: int) -> list[Key]:
-    """One SYN to each key; returns those that stayed silent. Answers are noted as they come, and paid for afterwards."""
+    """One SYN to each key; returns those that stayed silent. What an answer makes the kernel send is booked as it comes."""
     silent: list[Key] = []
-    owed: list[Key] = []
 
     def note(ended: Ended) -> None:
         try:
@@ -56,13 +55,10 @@ async def _attempt(keys: list[Key], attempt: int, ledger: Ledger, meter: Meter, 
             return
         ledger.note(ended.key, state, attempt)
         if state is PortState.ANSWERED:
-            owed.append(ended.key)
+            meter.owe_at(ended.key[0], Ask("tcp", ended.key[1]), 2)  # its acknowledgement, and the reset
 
     async def probe(key: Key) -> None:
         await attempts.room()
-        while owed:
-            address, port = owed.pop()
-            await meter.settle(address, Ask("tcp", port), 2)
         try:
             await meter.admit(key[0], Ask("tcp", key[1]))
             sock = open_socket(key)
@@ -75,8 +71,6 @@ async def _attempt(keys: list[Key], attempt: int, ledger: Ledger, meter: Meter, 
     async with Attempts(seconds, most, note) as attempts:
         await share_out(keys, probe, min(ASKING, most, len(keys)))
         await attempts.all_ended()
-        for address, port in owed:
-            await meter.settle(address, Ask("tcp", port), 2)
     return silent
 
 
