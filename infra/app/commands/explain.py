@@ -35,7 +35,9 @@ app = typer.Typer()
 ADDRESS = "192.0.2.1"
 """Stands for the assumed host (RFC 5737): only its zone counts."""
 COLUMNS = ("rule", "input", "value", "source")
-INTEL = typer.Option(None, "--intel", help="CVE JSON 5.x records, one a line, plain or gzip; without it the topic intel is read.")
+INTEL = typer.Option(
+    None, "--intel", help="CVE JSON 5.x records: JSON lines (plain or gzip), a folder or a zip; without it the topic intel is read."
+)
 CRITICALITY = typer.Option(None, "--criticality", help="Of the assumed asset; without it the inventory is taken not to know it.")
 
 
