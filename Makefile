@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-grab bench-sweep bench-sink bench-stream bench-scale soak
+.PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-match bench-grab bench-sweep bench-sink bench-stream bench-scale bench-rules bench-intel soak
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -50,6 +50,9 @@ bench-latency: dev ## time from a target event to its finding row (ARGS="--event
 bench-identify: dev ## banners a second that the table of rules identifies, and its slowest hostile banner
 	@$(BIN)/python -m bench.identify $(ARGS)
 
+bench-match: dev ## verdicts on versions made from 1,200 CVE records, right and wrong, and CVEs a second (ARGS="--rounds 9")
+	@$(BIN)/python -m bench.match $(ARGS)
+
 bench-grab: dev ## services a second that the scanner's own grabbers look into, without nmap
 	@$(BIN)/python -m bench.grab $(ARGS)
 
@@ -64,6 +67,12 @@ bench-stream: dev ## the stream engine against Kafka Streams, quix-streams and F
 
 bench-scale: dev ## records a second over partitions and workers; cost a record as assets grow (ARGS="--only grow")
 	@$(BIN)/python -m bench.scale $(ARGS)
+
+bench-intel: dev ## an EPSS day from file to every partition, and the memory of 250,000 CVE records (ARGS="--only table")
+	@$(BIN)/python -m bench.intel $(ARGS)
+
+bench-rules: dev ## derived SSVC against CISA's own, and how early the ranking names what is attacked (ARGS="--cve F --kev F --epss F --cut 2024-01-01")
+	@$(BIN)/python -m bench.rules $(ARGS)
 
 soak: dev ## the whole pipeline under a steady load for 20 minutes: memory, threads, descriptors flat, lag bounded (ARGS="--seconds 60 --every 1")
 	@$(BIN)/python -m bench.soak $(ARGS)

@@ -18,7 +18,7 @@ from schemas.topics import TOPICS, Topic, concrete_names
 Kind = Literal["topic", "group", "transactional_id"]
 Operation = Literal["READ", "WRITE", "CREATE"]
 
-ROLES = ("scheduler", "planner", "scanner", "differ", "correlator", "assessor", "archiver", "notifier", "rollups", "reconciler")
+ROLES = ("scheduler", "planner", "scanner", "differ", "correlator", "assessor", "archiver", "notifier", "rollups", "reconciler", "intel")
 PEOPLE = ("operator", "soc", "anyone", "joining")
 WORDS = {
     **{name: name for name in (*ROLES, *PEOPLE)},
@@ -27,7 +27,6 @@ WORDS = {
     "console": "operator",
     "API": "operator",
     "a file": "operator",
-    "feeds": "operator",
     "CMDB": "anyone",
     "SOC": "soc",
     "SOAR": "soc",
@@ -46,14 +45,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "notifier": ("notifier", "notifier.*", "restore"),
     "rollups": ("rollups",),
     "reconciler": ("reconciler",),
+    "intel": ("read-whole",),
     "operator": ("read-whole", "follow", "dlq-replay", "dlq-replay.*"),
     "soc": ("outside.*",),
     "anyone": ("outside.*",),
 }
 TRANSACTIONS: dict[str, tuple[str, ...]] = {
-    **{name: (f"{name}-*",) for name in ("scheduler", "planner", "differ", "correlator", "assessor")},
+    **{name: (f"{name}-*",) for name in ("scheduler", "planner", "differ", "correlator", "assessor", "intel")},
     "notifier": ("notifier-*", "notifier.*"),
-    "operator": ("dlq-replay.*",),
+    "operator": ("dlq-replay.*", "intel-*"),
 }
 FAUST_CHANGELOG = "rollups-samples-changelog"
 """Faust makes this topic itself, for its table of the rollups."""

@@ -49,7 +49,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("grants", (Grant,), "grant id", "compact", "CLI, console", "planner, scanner, archiver", single=True),
     Topic("campaigns", (Campaign,), "campaign id", "compact", "CLI, console, API", "scheduler", single=True),
     Topic("inventory", (InventoryRecord,), "network or asset", "compact", "CMDB, a file, anyone", "correlator, archiver", single=True),
-    Topic("intel", (IntelRecord,), "CVE id", "compact", "feeds", "correlator, archiver", single=True),
+    Topic("intel", (IntelRecord,), "CVE id", "compact", "intel, CLI", "correlator, archiver, intel", single=True),
     Topic("decisions", (Decision,), "finding id|slot, or finding id", "compact", "CLI, console, SOAR", "assessor, archiver", single=True),
     Topic("commands", (Command,), "agent id, and the network of a freeze", "compact", "CLI, console", "scanner, archiver", single=True),
     Topic("targets", (TargetRequest,), "any or none", "delete", "CLI, scheduler, scanner, differ, assessor, anyone", "planner", 7 * DAY_MS),

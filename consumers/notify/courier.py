@@ -15,7 +15,8 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 
 from consumers.notify.message import compose, headers
 from consumers.notify.posting import Outcome, post
-from infra.core.settings import Settings, Webhook
+from infra.core.notifier_settings import Webhook
+from infra.core.settings import Settings
 from infra.core.telemetry import Meter
 from infra.kafka.client import consumer_config, patiently, prefixed, transactional_producer, value_of
 from infra.kafka.deadletters import dead_letter

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumers.notify.paging import latest
-from infra.core.settings import signing_key
+from infra.core.notifier_settings import signing_key
 from schemas.events.findings import Page
 from schemas.ids import content_id
 

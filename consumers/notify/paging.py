@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.core.settings import Webhook
+from infra.core.notifier_settings import Webhook
 from schemas.events.findings import Finding, FindingStatus, Page, PageKind, Rank
 from schemas.ids import content_id
 

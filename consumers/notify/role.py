@@ -15,8 +15,9 @@ from consumers.notify.courier import keep_delivering
 from consumers.notify.ocsf import to_ocsf
 from consumers.notify.paging import Told, pages
 from infra.core.errors import Poison
+from infra.core.notifier_settings import Webhook
 from infra.core.ports import Context, Emit, Ready, Record, StepPlan, read_state
-from infra.core.settings import Settings, Webhook
+from infra.core.settings import Settings
 from infra.kafka.deadletters import CODE_VERSION
 from infra.kafka.loop import run_step
 from schemas.events.findings import Finding

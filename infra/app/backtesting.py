@@ -20,8 +20,9 @@ from infra.kafka.client import key_of, read_table, read_whole, value_of
 from infra.kafka.registry import codec_for
 from infra.kafka.timestamps import recorded_at
 from processors.correlate.comparing import Comparison, compare
-from processors.correlate.contract import Rule
+from processors.correlate.contract import TABLES, Rule
 from processors.correlate.refolding import Raised, Refold
+from processors.correlate.tables import Tables
 from schemas.codec import Codec, UndecodableError
 from schemas.events.assets import AssetChange, AssetState
 from schemas.events.findings import Decision, DecisionKind, Finding, FindingStatus
@@ -54,15 +55,15 @@ class Backtest:
     failed: dict[str, int]
 
 
-def backtest(settings: Settings, rules: tuple[Rule, ...], told: Told = lambda _: None) -> Backtest:
-    """Run these rules over the retained topics. Raises MissingPrerequisite if Kafka does not answer."""
+def backtest(settings: Settings, rules: tuple[Rule, ...], told: Told = lambda _: None, weights: Tables = TABLES) -> Backtest:
+    """Run these rules, with the tables that they look up, over the retained topics. Raises MissingPrerequisite if Kafka does not answer."""
     codec = codec_for(settings)
     tables = {topic: read_table(settings, topic, codec) for topic in ("inventory", "intel")}
     told(f"{len(tables['intel'])} vulnerabilities and {len(tables['inventory'])} records of inventory")
     log = read_log(settings)
     told(f"{sum(map(len, log.changes.values()))} changes of {len(log.changes)} assets, {len(log.assets)} assets in all")
     until = log.until or datetime.now(UTC)
-    fold = Refold(rules, tables, until)
+    fold = Refold(rules, tables, until, weights)
     for key in sorted(log.assets.keys() | log.changes.keys()):
         asset, changes = _asset(codec, log, key), [*_changes(codec, log, key)]
         fold.asset(asset, changes)

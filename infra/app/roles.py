@@ -24,9 +24,10 @@ MODULES: dict[str, str] = {
     "notifier": "consumers.notify.role",
     "rollups": "processors.rollup.role",
     "reconciler": "consumers.reconcile.role",
+    "intel": "producers.intel.role",
 }
 
-# One process a role, but for three that mostly wait: sharing saves their interpreters' memory.
+# One process a role, but for four that mostly wait: sharing saves their interpreters' memory.
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("store",),
     ("archiver",),
@@ -34,7 +35,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("correlator",),
     ("differ",),
     ("scanner",),
-    ("planner", "scheduler", "notifier"),
+    ("planner", "scheduler", "notifier", "intel"),
     ("rollups",),
     ("reconciler",),
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from threading import Event as Flag
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -14,6 +14,7 @@ from schemas.events.base import Event
 from schemas.plain import Plain
 
 Kept = TypeVar("Kept")
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Record(NamedTuple):
@@ -70,11 +71,21 @@ def read_state(key: str, value: bytes, decode: Callable[[bytes], Kept]) -> Kept:
         raise UnreadableState(key, error) from error
 
 
+KeysOf = Callable[[Record], Iterable[str]]
+"""What the records of a global table are looked up by, besides their keys. Pure, and always the same one: an index is kept for each.
+
+Of a table whose records stay bytes it is given those, in `raw`, and no event.
+"""
+
+
 class Tables(Protocol):
     """The global tables (`grants`, `inventory`, `intel`, `decisions`, `commands`) as a step sees them: the latest event by key."""
 
     def table(self, topic: str) -> Mapping[str, Event]:
         """The whole table."""
+
+    def index(self, topic: str, keys_of: KeysOf) -> Mapping[str, Set[str]]:
+        """Keys of the table's records by what `keys_of` makes of each, as they are now; made once a worker, then kept up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,14 @@ class Glancing(Protocol):
 
     def changes_nothing(self, topic: str, value: bytes, state: State) -> bool:
         """True only if the record is sound and handling it now would do nothing. False where in doubt. Raises nothing."""
+
+
+@runtime_checkable
+class Sifting(Protocol):
+    """A step that can tell by the bytes of a record of a large global table that it does not concern a partition."""
+
+    def concerns(self, record: Record, context: Context) -> bool:
+        """False only if handling the record now would do nothing. Its value is in `raw`, a tombstone has none. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +183,29 @@ class FixedTables:
     def table(self, topic: str) -> Mapping[str, Event]:
         """The whole table."""
         return self.tables.get(topic, {})
+
+    def index(self, topic: str, keys_of: KeysOf) -> Mapping[str, Set[str]]:
+        """The index, made anew."""
+        made = TableIndex(keys_of)
+        for key, event in self.table(topic).items():
+            made.change(None, Record(topic, 0, 0, EPOCH, key, event))
+        return made.entries
+
+
+class TableIndex:
+    """Keys of a table's records by what `keys_of` makes of each; of a tombstone it makes nothing."""
+
+    def __init__(self, keys_of: KeysOf) -> None:
+        self._keys_of = keys_of
+        self.entries: dict[str, set[str]] = {}
+
+    def change(self, before: Record | None, after: Record) -> None:
+        """Take in that a record came, and took the place of another if there was one with its key."""
+        key, new = after.key, frozenset(self._keys_of(after))
+        old = frozenset(self._keys_of(before)) if before is not None else frozenset()
+        for name in old - new:
+            self.entries[name].discard(key)
+            if not self.entries[name]:
+                del self.entries[name]
+        for name in new - old:
+            self.entries.setdefault(name, set()).add(key)

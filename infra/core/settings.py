@@ -6,16 +6,13 @@ Sources, the later ones winning: the defaults here, a TOML file (`driftline.toml
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
-from urllib.parse import urlsplit
+from typing import Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,34 +22,9 @@ from pydantic_settings import (
 )
 
 from infra.core.errors import BadInput
+from infra.core.notifier_settings import NotifierSettings
+from infra.core.section import Section
 from schemas.wording import fault
-
-
-class Section(BaseModel):
-    """A branch of the tree: immutable, and an unknown name is an error rather than a silent typo."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_secrets(cls, given: Any) -> Any:
-        """A secret `x` may stand in the file that `x_file` names, as container platforms mount them; where both are given, `x` counts."""
-        if not isinstance(given, dict):
-            return given
-        found = dict(given)
-        for name in [one.removesuffix("_file") for one in given if one.endswith("_file")]:
-            if name in cls.model_fields and _is_secret(cls, name) and found.get(name) is None and given[f"{name}_file"]:
-                try:
-                    found[name] = Path(given[f"{name}_file"]).read_text().strip()
-                except (OSError, UnicodeDecodeError) as error:
-                    reason = error.strerror if isinstance(error, OSError) else "it is no text"
-                    raise ValueError(f"the file that {name}_file names can't be read: {reason}") from None
-        return found
-
-
-def _is_secret(section: type[Section], name: str) -> bool:
-    """Whether a setting is a secret; `signers` and `signers_file`, for one, are two settings."""
-    return SecretStr in (section.model_fields[name].annotation, *get_args(section.model_fields[name].annotation))
 
 
 class KafkaSettings(Section):
@@ -245,6 +217,12 @@ class DifferSettings(Section):
     stale_hours: int = Field(72, ge=1, description="a host not seen for so long, though probed, is down")
 
 
+class CorrelatorSettings(Section):
+    """What the rules go by."""
+
+    rules: Path | None = Field(None, description="TOML file of your own rules and tables, the same for every correlator")
+
+
 class AssessorSettings(Section):
     """The lifecycle of findings."""
 
@@ -271,67 +249,31 @@ class ArchiverSettings(Section):
     flush_ms: int = Field(200, ge=1, description="a smaller batch is written after so long")
 
 
-class Webhook(Section):
-    """Whom to tell of findings by HTTP, and of which."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="what it is called: part of its consumer group and of its messages")
-    url: str = Field(description="http(s)://… that takes a POST; a redirect is not followed")
-    secret: SecretStr | None = Field(None, description="signs each message: `whsec_` and base64, or text of at least 24 characters")
-    secret_file: Path | None = Field(None, description="a file that holds the secret")
-    rules: tuple[str, ...] = Field((), description="rules to tell of, `*` allowed; none: all")
-    min_rank: Literal["critical", "high", "medium", "low", "info"] = Field("high", description="least rank to tell of")
-    zones: tuple[str, ...] = Field((), description="zones to tell of; none: all")
-    baseline: bool = Field(False, description="also tell of what was there already when it was looked at for the first time")
-
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("url is not http(s)://host…")
-        if "@" in parts.netloc:
-            raise ValueError("url holds a password, which is shown in places: let the receiver check the signature instead")
-        if self.secret is None:
-            raise ValueError("secret or secret_file is missing: without it nobody can tell our messages from forged ones")
-        signing_key(self.secret.get_secret_value())
-        return self
-
-
-def signing_key(secret: str) -> bytes:
-    """The key of a webhook's secret (Standard Webhooks: `whsec_` and base64 of 24 to 64 bytes). Raises ValueError with a sentence."""
-    try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True) if secret.startswith("whsec_") else secret.encode()
-    except binascii.Error:
-        raise ValueError("secret begins with whsec_ and is no base64") from None
-    if len(key) < 24:
-        raise ValueError("secret is too short: at least 24 bytes, e.g. `openssl rand -base64 32` behind whsec_")
-    return key
-
-
-class NotifierSettings(Section):
-    """How findings are told to others. Each webhook has a queue of its own: one that is away holds up nobody else."""
-
-    webhooks: tuple[Webhook, ...] = Field(
-        (), description="[[notifier.webhooks]]: `name`, `url`, `secret` or `secret_file`, `rules`, `min_rank`, `zones`, `baseline`"
-    )
-    group_seconds: float = Field(2.0, ge=0, le=60, description="what comes within so long of the first goes out as one message")
-    group_most: int = Field(1000, ge=1, le=10_000, description="most findings of one message")
-    timeout: float = Field(10.0, gt=0, le=60, description="seconds that a receiver may take to answer, all in all")
-    attempts: int = Field(12, ge=1, le=100, description="a message that failed so often goes to `dlq.pages`")
-    backoff_seconds: float = Field(1.0, gt=0, description="wait before the second attempt; it doubles with each")
-    backoff_most_seconds: float = Field(60.0, gt=0, description="longest wait between two attempts")
-
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        names = [one.name for one in self.webhooks]
-        if len(names) != len(set(names)):
-            raise ValueError("two webhooks have the same name")
-        return self
-
-
 class SchedulerSettings(Section):
     """How time is told to the pipeline."""
 
     tick_seconds: int = Field(60, ge=1, description="length of a tick; 60 outside tests")
+
+
+class IntelSettings(Section):
+    """Vulnerability intelligence: where the public feeds are, and which of them are fetched. None is unless it is switched on."""
+
+    feeds: tuple[Literal["kev", "epss", "cve", "nvd"], ...] = Field(
+        (), description="feeds that `intel sync` (when given none) and the role `intel` fetch; empty: no feed is fetched"
+    )
+    kev: str = Field(
+        "https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json", description="KEV: a URL, or a file"
+    )
+    epss: str = Field("https://epss.empiricalsecurity.com/epss_scores-current.csv.gz", description="EPSS: a URL, or a file")
+    cve: str = Field(
+        "https://github.com/CVEProject/cvelistV5/archive/refs/heads/main.zip", description="CVE records: a URL, a file or a folder"
+    )
+    nvd: str = Field(
+        "https://nvd.nist.gov/feeds/json/cve/2.0/nvdcve-2.0-modified.json.gz", description="NVD 2.0: a URL, a file or a folder"
+    )
+    every_minutes: int = Field(240, ge=5, description="the role `intel` asks for news so often")
+    download_mb: int = Field(4096, ge=1, description="a feed that is larger is not fetched")
+    download_minutes: int = Field(60, ge=1, description="a feed that takes longer is not fetched")
 
 
 class TelemetrySettings(Section):
@@ -362,11 +304,13 @@ class Settings(BaseSettings):
     planner: PlannerSettings = PlannerSettings()
     scanner: ScannerSettings = ScannerSettings()
     differ: DifferSettings = DifferSettings()
+    correlator: CorrelatorSettings = CorrelatorSettings()
     assessor: AssessorSettings = AssessorSettings()
     model: ModelSettings = ModelSettings()
     archiver: ArchiverSettings = ArchiverSettings()
     notifier: NotifierSettings = NotifierSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    intel: IntelSettings = IntelSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

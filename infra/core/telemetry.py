@@ -41,6 +41,7 @@ class Telemetry:
             ["topic", "partition", "kind"],
             registry=self.registry,
         )
+        self.feeds = Gauge("driftline_intel_as_of", "As of when a feed is, in seconds since 1970", ["feed"], registry=self.registry)
         self.roles: set[str] = set()
         self.beats: dict[str, float] = {}
         self.deadlines: dict[str, float] = {}

@@ -100,11 +100,11 @@ def producer_config(settings: Settings, **over: Any) -> dict[str, Any]:
     }
 
 
-def transactional_producer(settings: Settings, role: str) -> Producer:
-    """A producer with the role's stable transactional id, its predecessor's open transaction aborted."""
+def transactional_producer(settings: Settings, role: str, longest_ms: int = 10_000) -> Producer:
+    """A producer with the role's stable transactional id, its predecessor's open transaction aborted; `longest_ms`: of a transaction."""
     over = {
         "transactional.id": prefixed(settings, f"{role}-{settings.slot}"),
-        "transaction.timeout.ms": 10_000,
+        "transaction.timeout.ms": longest_ms,
         "linger.ms": 50,  # a commit flushes at once; until then records gather rather than wake the sender one by one
         # After a bootstrap anew, send_offsets_to_transaction may wait without end for a broker's former self (librdkafka #5511, #5456).
         "metadata.recovery.strategy": "none",

@@ -1,23 +1,27 @@
-"""The small compacted topics that every worker reads whole: grants, inventory, intel, decisions, commands."""
+"""The compacted topics that every worker reads whole: grants, inventory, intel, decisions, commands."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.core.errors import MissingPrerequisite
-from infra.core.ports import Record
+from infra.core.ports import KeysOf, Record, TableIndex
 from infra.core.settings import Settings
 from infra.kafka.client import consumer_config, key_of, patiently, prefixed, unreachable, value_of
+from infra.kafka.compacttable import CompactTable
 from infra.kafka.timestamps import recorded_at
 from schemas.codec import Codec, UndecodableError
 from schemas.events.base import Event
 
 log = structlog.get_logger()
+COMPACT = frozenset({"intel"})
+"""Of these the table keeps the bytes and decodes what is asked for: 250,000 records as events would take gigabytes."""
 HISTORIES = frozenset({"grants"})
 """Of these the table holds every record of the log, under `key|offset`: the last of a key may be forged, and another be believed."""
 QUICK_MS, PATIENT_MS = 20, 10_000
@@ -31,13 +35,24 @@ def applied_key(topic: str) -> str:
 
 @dataclass(slots=True)
 class _Table:
-    """Latest record and live event of each key; `log` holds every record from `log_start` on that some partition may not have applied."""
+    """Latest record and live event of each key; `log` holds every record from `log_start` on that some partition may not have applied.
+
+    Of a table in `COMPACT` the records hold their bytes in `raw` and no event; `live` is made of them.
+    """
 
     entries: dict[str, Record] = field(default_factory=dict)
     live: dict[str, Event] = field(default_factory=dict)
     log: list[Record] = field(default_factory=list)
     log_start: int = 0
     next_offset: int = 0
+    indexes: dict[KeysOf, TableIndex] = field(default_factory=dict)
+
+    def keep(self, record: Record) -> None:
+        """Let a record be the latest of its key, and the indexes know."""
+        before = self.entries.get(record.key)
+        for index in self.indexes.values():
+            index.change(before, record)
+        self.entries[record.key] = record
 
 
 class GlobalTables:
@@ -49,6 +64,7 @@ class GlobalTables:
     def __init__(self, settings: Settings, topics: tuple[str, ...], codec: Codec, inputs: tuple[str, ...] = ()) -> None:
         self._settings, self._codec, self._inputs = settings, codec, inputs
         self._tables = {topic: _Table() for topic in topics}
+        self._compact = {topic: CompactTable(topic, self._tables[topic].entries, codec) for topic in topics if topic in COMPACT}
         self._names = {prefixed(settings, topic): topic for topic in topics}
         self._consumer: Consumer | None = None
         self._asker: Consumer | None = None
@@ -109,7 +125,17 @@ class GlobalTables:
 
     def table(self, topic: str) -> Mapping[str, Event]:
         """The latest event of each key."""
-        return self._tables[topic].live
+        return self._compact.get(topic) or self._tables[topic].live
+
+    def index(self, topic: str, keys_of: KeysOf) -> Mapping[str, Set[str]]:
+        """Keys of the live records by what `keys_of` makes of each; made when first asked for."""
+        table = self._tables[topic]
+        index = table.indexes.get(keys_of)
+        if index is None:
+            index = table.indexes[keys_of] = TableIndex(keys_of)
+            for record in table.entries.values():
+                index.change(None, record)
+        return index.entries
 
     def next_offset(self, topic: str) -> int:
         """The offset after the last record that was taken in."""
@@ -120,16 +146,32 @@ class GlobalTables:
 
         Every record that came while this worker ran; of what is older, the latest of each key.
         """
+        for record in self.news(topic, offset):
+            decoded = self.decoded(record)
+            if decoded is not None:
+                yield decoded
+
+    def decoded(self, record: Record) -> Record | None:
+        """A record of `news` with its event; None for one that can't be decoded, which is logged."""
+        compact = self._compact.get(record.topic)
+        if compact is None or not record.raw:
+            return record
+        event = compact.event_of(record)
+        return None if event is None else record._replace(event=event)
+
+    def news(self, topic: str, offset: int) -> Iterator[Record]:
+        """As `since`; of a table in `COMPACT` as bytes, in `raw`."""
         table = self._tables[topic]
-        older = [one for one in table.entries.values() if offset <= one.offset < table.log_start]
-        yield from sorted(older, key=lambda one: one.offset)
-        yield from [one for one in table.log if one.offset >= offset]
+        if offset < table.log_start:
+            older = [one for one in table.entries.values() if offset <= one.offset < table.log_start]
+            yield from sorted(older, key=lambda one: one.offset)
+        yield from table.log[bisect_left(table.log, offset, key=_offset) :]
 
     def forget(self, topic: str, applied: int) -> None:
         """Every owned partition has applied what lies below this offset: keep only the latest of each key of it."""
         table = self._tables[topic]
         if applied > table.log_start:
-            table.log = [one for one in table.log if one.offset >= applied]
+            del table.log[: bisect_left(table.log, applied, key=_offset)]
             table.log_start = applied
 
     def close(self) -> None:
@@ -150,14 +192,15 @@ class GlobalTables:
             return ended
         table.next_offset = offset + 1
         value = value_of(message)
+        if topic in self._compact:
+            self._keep(table, topic, Record(topic, 0, offset, recorded_at(message), key, None, value or b""))
+            return False
         try:
             event = None if value is None else self._codec.decode(topic, value)
         except UndecodableError as reason:
             log.error("undecodable_table_record", topic=topic, offset=offset, key=key, reason=str(reason))
             return False
-        record = table.entries[key] = Record(topic, 0, offset, recorded_at(message), key, event)
-        if topic in self._inputs:
-            table.log.append(record)
+        self._keep(table, topic, Record(topic, 0, offset, recorded_at(message), key, event))
         if topic in HISTORIES:
             if event is not None:
                 table.live[f"{key}|{offset}"] = event
@@ -166,3 +209,15 @@ class GlobalTables:
         else:
             table.live[key] = event
         return False
+
+    def _keep(self, table: _Table, topic: str, record: Record) -> None:
+        kept = self._compact[topic].todays(record) if record.raw else record
+        if kept is None:
+            return
+        table.keep(kept)
+        if topic in self._inputs:
+            table.log.append(kept)
+
+
+def _offset(record: Record) -> int:
+    return record.offset

@@ -20,7 +20,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.core.errors import Backpressure, DriftlineError, Poison
-from infra.core.ports import Context, Glancing, Ready, Record, Step, StepPlan
+from infra.core.ports import Context, Glancing, Ready, Record, Sifting, Step, StepPlan
 from infra.core.settings import Settings
 from infra.core.telemetry import Meter
 from infra.kafka.client import consumer_config, is_lasting, key_of, prefixed, unreachable, value_of
@@ -65,6 +65,7 @@ class StepLoop:
         self._tables = GlobalTables(settings, tables, codec, plan.global_inputs)
         self._partitions = Partitions(settings, plan, self._consumer)
         self._glance = step.changes_nothing if isinstance(step, Glancing) else None
+        self._sift = step.concerns if isinstance(step, Sifting) else None
         self._contexts: dict[int, Context] = {}
         self._verdicts: list[bool] = []
         self._emitted = 0
@@ -174,17 +175,25 @@ class StepLoop:
         """Hand the news of the global inputs to every partition. False if the time was over before the end."""
         for topic in self._plan.global_inputs:
             news = self._tables.next_offset(topic)
-            for partition in self._partitions.owned():
-                done = self._partitions.applied(partition, topic)
-                if done >= news:
-                    continue
-                for record in self._tables.since(topic, done):
-                    if time.monotonic() > until:
-                        self._partitions.note_applied(partition, topic, record.offset)
-                        return False
-                    self._apply(partition, record)
+            behind = {one: done for one in self._partitions.owned() if (done := self._partitions.applied(one, topic)) < news}
+            for record in self._tables.news(topic, min(behind.values())) if behind else ():
+                if time.monotonic() > until:
+                    for partition, done in behind.items():
+                        self._partitions.note_applied(partition, topic, max(done, record.offset))
+                    return False
+                self._apply_news(record, [partition for partition, done in behind.items() if done <= record.offset])
+            for partition in behind:
                 self._partitions.note_applied(partition, topic, news)
         return True
+
+    def _apply_news(self, record: Record, partitions: list[int]) -> None:
+        """Hand one record of a table to the partitions that it concerns; it is decoded once for all of them, if for any."""
+        if self._sift is not None and record.event is None:
+            partitions = [one for one in partitions if self._sift(record, self._contexts[one])]
+        decoded = self._tables.decoded(record) if partitions else None
+        if decoded is not None:
+            for partition in partitions:
+                self._apply(partition, decoded)
 
     def _apply(self, partition: int, record: Record) -> None:
         try:

@@ -51,11 +51,13 @@ def adjust(rule: str, source: str, judgement: Judgement, facts: ServiceFacts) ->
     ceiling = clamp(judgement.ceiling, 0, 100)
     floor = clamp(judgement.floor, 0, ceiling)
     base = clamp(judgement.base, floor, ceiling)
-    fired = [FiredRule(rule=rule, effect=f"base {base:g}", input=printable(judgement.saw), source=source)]
+    fired = [FiredRule(rule=rule, effect=f"base {base:g}", input=printable(judgement.saw), source=source), *judgement.steps]
     if judgement.proven and base - PROOF_FLOOR > floor:
         floor = round(base - PROOF_FLOOR, 1)
         fired.append(FiredRule(rule=PROOF.name, effect=f"floor {floor:g}", input="shown by a probe", source=PROOF.source))
     for adjustment, points, saw in moves(facts):
+        if adjustment.name in judgement.counted:
+            continue
         moved = clamp(base + points, floor, ceiling)
         if moved != base:
             fired.append(FiredRule(rule=adjustment.name, effect=f"{moved - base:+g}", input=saw, source=adjustment.source))

@@ -1,18 +1,15 @@
-"""The global tables as the correlator asks them: the inventory record of an address, and the exploited vulnerabilities of a product."""
+"""The inventory as the correlator asks it: the record of an address, and the places that a record concerns."""
 
 from __future__ import annotations
 
 import functools
 import ipaddress
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from infra.core.ports import State, read_state
-from processors.correlate.rules.versions import affects, product_key
-from schemas.events.base import Event
+from infra.core.ports import State
+from processors.correlate.memory import load_host, place_key
+from schemas.events.base import Event, Transport
 from schemas.events.context import InventoryRecord
-from schemas.events.intel import IntelRecord
-from schemas.events.observations import ServiceObservation
 
 
 @functools.lru_cache(maxsize=8192)
@@ -56,32 +53,18 @@ def begins(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     return "".join(f"{octet}." for octet in str(network.network_address).split(".")[:octets])
 
 
-def index_intel(state: State, cve: str, record: Event | None) -> set[str]:
-    """Keep a record of `intel` in the partition's index if it is known to be exploited. Returns the products that it concerns or did."""
-    before = set(_listed(state, f"intel|{cve}"))
-    after: set[str] = set()
-    if isinstance(record, IntelRecord) and record.kev is True:
-        after = {product_key(one.vendor, one.product) for one in record.affected}
-    for product in before ^ after:
-        _keep(state, f"exploited|{product}", set(_listed(state, f"exploited|{product}")) ^ {cve})
-    if before != after:
-        _keep(state, f"intel|{cve}", after)
-    return before | after
-
-
-def exploited_of(state: State, table: Mapping[str, Event], products: Iterable[str], seen: ServiceObservation) -> tuple[IntelRecord, ...]:
-    """The known-exploited vulnerabilities that a service's products and versions are affected by, in the order of their names."""
-    cves = sorted({cve for product in products for cve in _listed(state, f"exploited|{product}")})
-    records = [table.get(cve) for cve in cves]
-    return tuple(one for one in records if isinstance(one, IntelRecord) and affects(one, seen))
-
-
-def _listed(state: State, key: str) -> list[str]:
-    return list(read_state(key, state.get(key) or b"[]", json.loads))
-
-
-def _keep(state: State, key: str, values: set[str]) -> None:
-    if values:
-        state.put(key, json.dumps(sorted(values)).encode())
-    else:
-        state.delete(key)
+def expected_and_gone(state: State, record: Event | None) -> Iterator[tuple[str, str, Transport, int]]:
+    """Zone, address, transport and port of the services that a record of `inventory` expects and that closed and were forgotten."""
+    if not isinstance(record, InventoryRecord) or not record.expected:
+        return
+    network = ipaddress.ip_network(record.network, strict=False)
+    for key, _ in state.scan(f"host|{record.zone}|"):
+        address = ipaddress.ip_address(key.split("|")[2])
+        if address.version != network.version or address not in network:
+            continue
+        host = load_host(state, record.zone, str(address))
+        for name in host.gone if host else ():
+            transport, _, port = name.partition("/")
+            kept = place_key(record.zone, str(address), transport, int(port))
+            if name in record.expected and state.get(kept) is None:
+                yield record.zone, str(address), Transport(transport), int(port)

@@ -19,11 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from processors.correlate.tables import Expected, Tables
+from processors.match.matching import Match
 from schemas.events.context import InventoryRecord
-from schemas.events.intel import IntelRecord
+from schemas.events.findings import FiredRule
 from schemas.events.observations import ServiceObservation
 
 SEEN_LIMIT = 200
+TABLES = Tables()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,9 @@ class ServiceFacts:
     """All that a rule may look at: one service of one address as last seen, and what is known of it from elsewhere.
 
     `new`: the service opened lately on a host that was known before. `impact`: it stopped answering lately while it was probed; the
-    service may be gone then, and `service` say nothing but its port. `inventory` is the record of the longest matching network.
-    `exploited`: vulnerabilities known to be exploited whose affected product and version this service shows. `now` comes from a record.
+    service may be gone then (`gone`), and `service` say nothing but its port. `inventory` is the record of the longest matching network.
+    `names` are those by which the host was looked at. `tables` are what rules look things up in.
+    `matches`: vulnerabilities that the service has by its version, or may have (`processors.match`). `now` comes from a record.
     """
 
     zone: str
@@ -43,7 +47,18 @@ class ServiceFacts:
     new: bool = False
     impact: bool = False
     inventory: InventoryRecord | None = None
-    exploited: tuple[IntelRecord, ...] = ()
+    matches: tuple[Match, ...] = ()
+    names: tuple[str, ...] = ()
+    gone: bool = False
+    tables: Tables = TABLES
+
+    @property
+    def expected(self) -> Expected | None:
+        """Which services should be here: by the inventory, else by the user's table; None: nobody says."""
+        record = self.inventory
+        if record is not None and record.expected:
+            return Expected(record.zone, record.network, record.expected)
+        return self.tables.expected_at(self.zone, self.address) if self.tables.expected else None
 
     @property
     def place(self) -> str:
@@ -62,7 +77,8 @@ class Judgement:
     """A rule's word on one service: three plain sentences for an analyst, and risks 0–100 with floor ≤ base ≤ ceiling.
 
     `saw` is what the rule looked at, in words. `subject` names what is exposed where that is not the service itself (a certificate).
-    `proven`: a harmless probe showed it; otherwise it is inferred from a banner, a version or a port.
+    `proven`: a harmless probe showed it; otherwise it is inferred from a banner, a version or a port. `steps` say how the base came about,
+    where that takes more than the rule itself; `counted` names adjustments that it holds already, or that do not concern it.
     """
 
     title: str
@@ -75,6 +91,8 @@ class Judgement:
     subject: str = ""
     proven: bool = False
     cves: tuple[str, ...] = ()
+    steps: tuple[FiredRule, ...] = ()
+    counted: frozenset[str] = frozenset()
 
 
 def never(_: ServiceFacts) -> tuple[datetime, ...]:

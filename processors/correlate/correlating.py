@@ -15,11 +15,12 @@ from itertools import chain
 import structlog
 
 from infra.core.errors import Poison
-from infra.core.ports import Context, Emit, Record
+from infra.core.ports import Context, Emit, Record, State
 from processors.correlate.baseline import marked
 from processors.correlate.catalogue import BUILT_IN
-from processors.correlate.context_tables import exploited_of, index_intel, inventory_of, places_in
-from processors.correlate.contract import Rule, ServiceFacts
+from processors.correlate.context_tables import expected_and_gone, inventory_of, places_in
+from processors.correlate.contract import TABLES, Rule, ServiceFacts
+from processors.correlate.intel_sieve import IntelSieve
 from processors.correlate.judging import edges, fingerprint, judge
 from processors.correlate.memory import (
     HostMemory,
@@ -33,9 +34,15 @@ from processors.correlate.memory import (
     save_host,
     save_place,
 )
+from processors.correlate.rules.placement import VANISHED
 from processors.correlate.rules.surface import SUSPECTED_IMPACT
-from processors.correlate.rules.versions import products_of
+from processors.correlate.shown import concerned, entries_of, index_place, note
+from processors.correlate.tables import Tables
+from processors.match.evidence import seen_in
+from processors.match.matcher import Matcher, telling
+from processors.match.matching import Match
 from schemas.events.assets import AssetChange, ChangeKind
+from schemas.events.base import Event
 from schemas.events.findings import Exposure, ExposureEvent
 from schemas.events.observations import ServiceObservation
 from schemas.events.operations import Tick
@@ -50,17 +57,23 @@ NEW_AFTER = timedelta(seconds=30)
 class Correlator:
     """The step of the role `correlator`."""
 
-    def __init__(self, rules: tuple[Rule, ...] = BUILT_IN) -> None:
-        self._rules = rules
+    def __init__(self, rules: tuple[Rule, ...] = BUILT_IN, tables: Tables = TABLES, intel_header: bytes | None = None) -> None:
+        """`intel_header`: how values of today's schema begin (`Codec.header`); without it, every record of `intel` is looked at whole."""
+        self._rules, self._tables, self._matcher = rules, tables, Matcher()
+        self._intel = IntelSieve(intel_header)
+
+    def concerns(self, record: Record, context: Context) -> bool:
+        """Whether a record of a global table could change anything in this partition: of `intel`, few do."""
+        return record.topic != "intel" or self._intel.concerns(record, context)
 
     def handle(self, record: Record, context: Context) -> Iterable[Emit]:
         """The exposures that opened, changed or were resolved by one record."""
         event = record.event
         if record.topic == "inventory":
-            return self._again(list(places_in(context.state, record.key, event)), record.recorded_at, context)
+            known = list(places_in(context.state, record.key, event))
+            return [*self._again(known, record.recorded_at, context), *self._missed(event, record.recorded_at, context)]
         if record.topic == "intel":
-            products = index_intel(context.state, record.key, event)
-            return self._again(places_with(context, products), record.recorded_at, context)
+            return self._again(concerned(context.state, record, self._matcher), record.recorded_at, context)
         if isinstance(event, Tick):
             return self._tick(event.minute, context)
         if isinstance(event, AssetChange):
@@ -78,9 +91,17 @@ class Correlator:
         """Judge these places anew because a global table changed."""
         for key in keys:
             place = load_place(context.state, key)
-            if place is not None and place.seen is not None:
+            if place is not None and (place.seen is not None or place.standing):
                 told = chain(self._settle(place, moment, context), self._judge(place, moment, context))
                 yield from self._guarded(place, told, context)
+
+    def _missed(self, event: Event | None, moment: datetime, context: Context) -> Iterator[Emit]:
+        """Judge the services that closed before a record of `inventory` said that they should be there."""
+        for zone, address, transport, port in list(expected_and_gone(context.state, event)):
+            host = load_host(context.state, zone, address)
+            if host is not None:
+                place = host.place(zone, address, transport, port, moment)
+                yield from self._guarded(place, self._judge(place, moment, context), context)
 
     def _guarded(self, place: PlaceMemory, told: Iterable[Emit], context: Context) -> list[Emit]:
         """What is told of one place among many: where a rule fails, that place stays as it was and the others go on."""
@@ -89,7 +110,7 @@ class Correlator:
         except Poison as error:
             log.error("place_not_judged", place=place.key, reason=error.reason)
             return []
-        save_place(context.state, place)
+        keep(place, context.state)
         return outputs
 
     def _change(self, change: AssetChange, context: Context) -> Iterator[Emit]:
@@ -119,12 +140,7 @@ class Correlator:
         elif (change.port, change.transport) == (place.port, place.transport):
             take_in(place, change, host)
         yield from self._judge(place, change.observed_at, context)
-        if place.over:
-            host.forget(place)
-            save_host(context.state, place.zone, place.address, host)
-            context.state.delete(place.key)
-        else:
-            save_place(context.state, place)
+        keep(place, context.state)
 
     def _settle(self, place: PlaceMemory, moment: datetime, context: Context) -> Iterator[Emit]:
         """Judge a place at each moment that was due before this one."""
@@ -138,11 +154,11 @@ class Correlator:
             place.new_until = None
         if place.impact_until is not None and place.impact_until <= place.now:
             place.impact_until = None
-        facts = self._facts(place, context)
+        host = load_host(context.state, place.zone, place.address)
+        facts = self._facts(place, host.names if host else (), context)
         should: dict[str, Exposure] = {}
         if facts is not None:
-            host = load_host(context.state, place.zone, place.address)
-            should = judge(self._rules_for(place), facts, host.names if host else (), place.evidence_ids)
+            should = judge(self._rules_for(place), facts, facts.names, place.evidence_ids)
             should = marked(should, self._rules, place, facts, context.tables.table("intel"))
         told = differences(place, should)
         place.standing = {key: one for key, one in place.standing.items() if key in should}
@@ -153,11 +169,11 @@ class Correlator:
         self._look_again(place, facts, context)
 
     def _rules_for(self, place: PlaceMemory) -> tuple[Rule, ...]:
-        """All rules; for a service that is gone, only the one on how it went."""
-        return self._rules if place.seen is not None else (SUSPECTED_IMPACT,)
+        """All rules; for a service that is gone, only those on how it went and that it should be there."""
+        return self._rules if place.seen is not None else (SUSPECTED_IMPACT, VANISHED)
 
-    def _facts(self, place: PlaceMemory, context: Context) -> ServiceFacts | None:
-        if place.seen is None and place.impact_until is None:
+    def _facts(self, place: PlaceMemory, names: tuple[str, ...], context: Context) -> ServiceFacts | None:
+        if place.seen is None and place.impact_until is None and not place.known:
             return None
         service = place.seen or ServiceObservation(port=place.port, transport=place.transport)
         return ServiceFacts(
@@ -169,8 +185,22 @@ class Correlator:
             new=place.new_until is not None,
             impact=place.impact_until is not None,
             inventory=inventory_of(context.tables.table("inventory"), place.zone, place.address),
-            exploited=exploited_of(context.state, context.tables.table("intel"), products_of(service), service),
+            matches=self._matches(service, context),
+            names=names,
+            gone=place.seen is None,
+            tables=self._tables,
         )
+
+    def _matches(self, service: ServiceObservation, context: Context) -> tuple[Match, ...]:
+        """The vulnerabilities that a service has or may have by its version."""
+        seen = seen_in(service)
+        if not any(version for _, version in seen.products):
+            return ()
+        index = context.tables.index("intel", self._intel.keys_of)
+        found = telling(self._matcher.matches(seen, index, context.tables.table("intel")))
+        note(context.state, found, entries_of(service))
+        self._intel.note(context, matched=(one.cve for one in found))
+        return found
 
     def _look_again(self, place: PlaceMemory, facts: ServiceFacts | None, context: Context) -> None:
         """Keep the indexes: when the place is due, and which products it shows."""
@@ -182,12 +212,20 @@ class Correlator:
             if due is not None:
                 context.state.put(due_key(due, place.key), b"1")
             place.due = due
-        products = tuple(sorted(products_of(facts.service))) if facts else ()
-        for product in set(place.products) - set(products):
-            context.state.delete(f"product|{product}|{place.key}")
-        for product in set(products) - set(place.products):
-            context.state.put(f"product|{product}|{place.key}", b"1")
-        place.products = products
+        place.products = index_place(context.state, place.key, place.products, facts.service if facts else None)
+        self._intel.note(context, place.products)
+
+
+def keep(place: PlaceMemory, state: State) -> None:
+    """Keep a place's memory; once it is over, only what the host's must remember of it."""
+    if not place.over:
+        save_place(state, place)
+        return
+    host = load_host(state, place.zone, place.address)
+    if host is not None:
+        host.forget(place)
+        save_host(state, place.zone, place.address, host)
+    state.delete(place.key)
 
 
 def take_in(place: PlaceMemory, change: AssetChange, host: HostMemory) -> None:
@@ -234,9 +272,3 @@ def differences(place: PlaceMemory, should: dict[str, Exposure]) -> list[Exposur
     if told:
         place.revision += 1
     return [one.model_copy(update={"revision": place.revision, "observed_at": place.now}) for one in told]
-
-
-def places_with(context: Context, products: Iterable[str]) -> list[str]:
-    """Keys of the places in this partition that show one of these products, or did."""
-    found = {key.split("|", 2)[2] for product in products for key, _ in context.state.scan(f"product|{product}|")}
-    return sorted(found)

@@ -3,9 +3,8 @@
 host|<zone>|<ip>                       HostMemory
 place|<zone>|<ip>|tcp/443              PlaceMemory
 due|<moment>|<place key>               nothing: an index of what a tick must look at
-product|<vendor:product>|<place key>   nothing: an index of what a record of `intel` concerns
-exploited|<vendor:product>|<CVE>       nothing: an index of the known-exploited vulnerabilities of a product
-intel|<CVE>                            the product keys that the CVE stands under, as a JSON list
+
+`shown.py` keeps its index of what services show beside them (`seen|`, `product|`, `matched|`).
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class PlaceMemory(BaseModel):
     """A service as last told, and the exposures that stand for it.
 
     `revision` counts the times that exposures were told and never falls: HostMemory goes on counting. Once the service is closed and no
-    exposure stands, the place is forgotten. `known`: it was seen once, now or earlier. `products`: its entries in the product index.
+    exposure stands, the place is forgotten. `known`: it was seen once, now or earlier. `products`: its entries in the index of `shown.py`.
     `first_at`: when the first look at the port found it open, where it has been since; `first`: what was seen then, where it differs now.
     """
 

@@ -1,21 +1,20 @@
 """What a set of rules would have raised over a log: the correlator's own step, run again in memory over what the topics retain. Pure.
 
-Assets do not depend on each other but through `intel` and `inventory`. So the tables are taken in once, then each asset is folded on a
-small layer above them. What stood when the log begins is told first: as the asset has it where the log never speaks of a service, else as
-the first change says that it was before.
+Assets do not depend on each other but through `intel` and `inventory`, so each is folded on a state of its own. What stood when the log
+begins is told first: as the asset has it where the log never speaks of a service, else as the first change says that it was before.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from infra.core.errors import Poison
-from infra.core.ports import Context, FixedTables, MemoryState, Record
-from processors.correlate.contract import Rule
+from infra.core.ports import Context, FixedTables, KeysOf, MemoryState, Record
+from processors.correlate.contract import TABLES, Rule
 from processors.correlate.correlating import Correlator
+from processors.correlate.tables import Tables
 from schemas.events.assets import AssetChange, AssetState, ChangeKind, ServiceState, ServiceStatus
 from schemas.events.base import Event, Transport
 from schemas.events.findings import Exposure, ExposureEvent
@@ -50,21 +49,18 @@ class _Finding:
 
 
 class Refold:
-    """Runs rules over assets, one after the other. `until` is the moment up to which time passes."""
+    """Runs rules over assets, one after the other. `until` is the moment up to which time passes; `weights`: what the rules look up."""
 
-    def __init__(self, rules: tuple[Rule, ...], tables: Mapping[str, Mapping[str, Event]], until: datetime) -> None:
-        self._step, self._tables, self._until = Correlator(rules), FixedTables(tables), until
+    def __init__(
+        self, rules: tuple[Rule, ...], tables: Mapping[str, Mapping[str, Event]], until: datetime, weights: Tables = TABLES
+    ) -> None:
+        self._step, self._tables, self._until = Correlator(rules, weights), Unchanging(tables), until
         self._findings: dict[str, _Finding] = {}
         self.failed: dict[str, int] = {}
-        index = MemoryState()
-        for topic in ("inventory", "intel"):
-            for key, event in tables.get(topic, {}).items():
-                self._handle(Record(topic, 0, 0, until, key, event), Context(0, 1, index, self._tables))
-        self._below = Sorted(index.values)
 
     def asset(self, asset: AssetState | None, changes: Iterable[AssetChange]) -> None:
         """Fold one asset: its state at the end of the log, and its changes in their order."""
-        context = Context(0, 1, Layered(self._below), self._tables)
+        context = Context(0, 1, MemoryState(), self._tables)
         known = list(changes)
         for change in (*stood(asset, known), *known):
             self._handle(Record("changes", 0, 0, change.observed_at, "", change), context)
@@ -164,41 +160,18 @@ def _told(
     )
 
 
-class Sorted:
-    """Keys and values that change no more, with their order."""
+class Unchanging:
+    """Global tables that do not change: an index of one is made once."""
 
-    def __init__(self, values: Mapping[str, bytes]) -> None:
-        self.values, self._keys = values, sorted(values)
+    def __init__(self, tables: Mapping[str, Mapping[str, Event]]) -> None:
+        self._tables, self._indexes = FixedTables(tables), dict[tuple[str, KeysOf], Mapping[str, Set[str]]]()
 
-    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
-        """Keys with this prefix and their values, in the order of the keys."""
-        for number in range(bisect_left(self._keys, prefix), len(self._keys)):
-            key = self._keys[number]
-            if not key.startswith(prefix):
-                return
-            yield key, self.values[key]
+    def table(self, topic: str) -> Mapping[str, Event]:
+        """The whole table."""
+        return self._tables.table(topic)
 
-
-class Layered:
-    """A state of one asset's own, above one that it only reads."""
-
-    def __init__(self, below: Sorted) -> None:
-        self._below, self._own = below, dict[str, bytes | None]()
-
-    def get(self, key: str) -> bytes | None:
-        """The value, or None."""
-        return self._own[key] if key in self._own else self._below.values.get(key)
-
-    def put(self, key: str, value: bytes) -> None:
-        """Set the value, here alone."""
-        self._own[key] = value
-
-    def delete(self, key: str) -> None:
-        """Forget the key, here alone."""
-        self._own[key] = None
-
-    def scan(self, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        """Keys with this prefix and their values, in the order of the keys."""
-        found: dict[str, bytes | None] = dict(self._below.scan(prefix))
-        found.update((key, value) for key, value in self._own.items() if key.startswith(prefix))
-        yield from ((key, value) for key, value in sorted(found.items()) if value is not None)
+    def index(self, topic: str, keys_of: KeysOf) -> Mapping[str, Set[str]]:
+        """Keys of the table's records by what `keys_of` makes of each."""
+        if (topic, keys_of) not in self._indexes:
+            self._indexes[topic, keys_of] = self._tables.index(topic, keys_of)
+        return self._indexes[topic, keys_of]

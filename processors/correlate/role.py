@@ -7,7 +7,7 @@ import threading
 from infra.core.ports import Ready, StepPlan
 from infra.core.settings import Settings
 from infra.kafka.loop import run_step
-from processors.correlate.catalogue import all_rules
+from processors.correlate.catalogue import rules_of
 from processors.correlate.correlating import Correlator
 from schemas.codec import Codec
 
@@ -21,9 +21,9 @@ PLAN = StepPlan(
 
 
 def make_step(settings: Settings, codec: Codec) -> Correlator:
-    """The step with the built-in rules and the installed ones. Raises BadInput for an entry point that is no rule."""
-    del settings, codec
-    return Correlator(all_rules())
+    """The step with the built-in rules, the installed ones and those of the user's file. Raises BadInput for what is no rule."""
+    rules, tables = rules_of(settings.correlator.rules)
+    return Correlator(rules, tables, codec.header("intel"))
 
 
 def run(settings: Settings, stop: threading.Event, ready: Ready) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.events.base import Event, Fraction, Timestamp
+from schemas.products import keys_of
 
 
 class VersionStatus(StrEnum):
@@ -59,24 +61,45 @@ class AffectedProduct(Event):
 
 
 class IntelSource(Event):
-    """A feed that had a part in a record: its name, what its statement is as of, and where it was read."""
+    """Who had a part in a record: its name, since when it says what it says, where that was read, and how it calls the vulnerability."""
 
-    name: str = Field(description="kev, epss, cve, nvd")
+    name: str = Field(description="kev, epss, cve, nvd, or the name of an ADP container of the CVE record, e.g. CISA-ADP")
     as_of: Timestamp
     url: str = ""
+    title: str = ""
+    published: Timestamp | None = None
+
+
+class CvssScore(Event):
+    """A CVSS base score, who gave it (as `AffectedProduct.source`), and of which version (2.0, 3.0, 3.1, 4.0)."""
+
+    source: str
+    version: str
+    score: float = Field(ge=0, le=10)
+    vector: str = ""
 
 
 class IntelRecord(Event):
-    """What feeds say of one CVE. None, and '' of a decision point, is unknown, never 0 and never no."""
+    """What feeds say of one CVE. None, and '' of a decision point, is unknown, never 0 and never no.
+
+    `kev` False: it was in the catalogue of known exploited vulnerabilities and was taken out. `title`, `published`, `updated`, `cvss` and
+    `cvss_vector` are chosen from what `sources` and `scores` say (`producers/intel/joining.py`), `as_of` is the latest of the sources'.
+    What changes daily and what is looked for comes first: `schemas/intel_head.py` reads and writes it without the rest.
+    """
 
     cve: str
+    as_of: Timestamp
+    kev: bool | None = None
+    epss: Fraction | None = None
+    products: tuple[str, ...] = Field(
+        (), description="`vendor:product` of all that is affected, by names, packages and CPE names: what is not listed is not found"
+    )
+    epss_percentile: Fraction | None = None
+    epss_model: str = ""
+    sources: tuple[IntelSource, ...] = ()
     title: str = ""
     cvss: float | None = Field(None, ge=0, le=10)
     cvss_vector: str = ""
-    epss: Fraction | None = None
-    epss_percentile: Fraction | None = None
-    epss_model: str = ""
-    kev: bool | None = None
     kev_added: Timestamp | None = None
     kev_due: Timestamp | None = None
     kev_ransomware: bool | None = None
@@ -84,7 +107,13 @@ class IntelRecord(Event):
     ssvc_automatable: str = Field("", description="no, yes")
     ssvc_technical_impact: str = Field("", description="partial, total")
     affected: tuple[AffectedProduct, ...] = ()
+    scores: tuple[CvssScore, ...] = ()
     published: Timestamp | None = None
     updated: Timestamp | None = None
-    sources: tuple[IntelSource, ...] = ()
-    as_of: Timestamp
+
+    @model_validator(mode="after")
+    def _list_products(self) -> Self:
+        """List the products where the writer did not: records are found by them."""
+        if self.affected and not self.products:
+            object.__setattr__(self, "products", tuple(keys_of(one.model_dump() for one in self.affected)))
+        return self

@@ -17,7 +17,7 @@ from schemas.events.findings import (
     Review,
     ReviewStatus,
 )
-from schemas.events.intel import AffectedProduct, IntelRecord, IntelSource, VersionChange, VersionRange, VersionStatus
+from schemas.events.intel import AffectedProduct, CvssScore, IntelRecord, IntelSource, VersionChange, VersionRange, VersionStatus
 from schemas.events.observations import (
     Hop,
 )
@@ -215,7 +215,11 @@ FINDINGS: tuple[tuple[str, Event], ...] = (
             ),
             published=AT,
             updated=AT,
-            sources=(IntelSource(name="cve", as_of=AT, url="https://example.org/CVE-2026-0001.json"),),
+            scores=(CvssScore(source="cna", version="3.1", score=9.8, vector="CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"),),
+            sources=(
+                IntelSource(name="cve", as_of=AT, url="https://example.org/CVE-2026-0001.json", title="An example", published=AT),
+                IntelSource(name="CISA-ADP", as_of=AT),
+            ),
             as_of=AT,
         ),
     ),

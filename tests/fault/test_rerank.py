@@ -125,7 +125,7 @@ def run(seed: int, faults: Faults, kill_at: int | None = None) -> tuple[list[str
 def _worker(slot: int) -> Any:
     def program(process: Process) -> None:
         try:
-            StepLoop(SETTINGS[slot], PLAN, Correlator(), CODEC).run(threading.Event(), lambda: None)
+            StepLoop(SETTINGS[slot], PLAN, Correlator(intel_header=CODEC.header("intel")), CODEC).run(threading.Event(), lambda: None)
         except (DriftlineError, KafkaException) as error:
             Stage.world.story.append(f"{process.name} ended: {error}")
             Stage.world.wait(Stage.world.now + 1.0, news=False)

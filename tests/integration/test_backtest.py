@@ -24,8 +24,9 @@ from schemas.events.assets import ChangeKind
 from schemas.events.findings import Decision, DecisionKind, Finding, FindingStatus
 from schemas.events.observations import ServiceObservation
 from schemas.ids import decision_key, subnet_key
-from tests.unit.test_correlating import REDIS, START
-from tests.unit.test_correlating import Bench as CorrelatorBench
+from tests.correlating import START
+from tests.correlating import Bench as CorrelatorBench
+from tests.unit.test_correlating import REDIS
 
 pytestmark = pytest.mark.kafka
 RULES = """

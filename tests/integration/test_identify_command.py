@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from infra.app.commands.identify import MOST_LINE
+from infra.app.lines import MOST_LINE
 
 GREETING = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n"
 PAGE = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\n\r\n<html><title>Grafana</title>"

@@ -266,6 +266,30 @@ def test_every_record_of_a_global_input_is_handed_over_not_only_the_latest_of_a_
     tables.close()
 
 
+def owner_of(record: Record) -> tuple[str, ...]:
+    return (record.event.owner,) if isinstance(record.event, InventoryRecord) else ()
+
+
+def test_an_index_of_a_global_table_follows_it(settings: Settings) -> None:
+    publisher = Publisher(settings, Codec())
+
+    def publish(*records: tuple[str, str | None]) -> None:
+        for network, owner in records:
+            publisher.publish("inventory", network, InventoryRecord(network=network, owner=owner) if owner else None)
+        publisher.flush()
+
+    publish(("198.18.0.0/24", "web"), ("198.18.1.0/24", "web"))
+    tables = GlobalTables(settings, ("inventory",), Codec(), ("inventory",))
+    tables.load()
+    index = tables.index("inventory", owner_of)
+    assert index == {"web": {"198.18.0.0/24", "198.18.1.0/24"}}
+    publish(("198.18.1.0/24", "ops"), ("198.18.0.0/24", None), ("198.18.2.0/24", None))
+    until(lambda: tables.poll() is not None and tables.next_offset("inventory") == 5)
+    assert tables.index("inventory", owner_of) is index
+    assert index == {"ops": {"198.18.1.0/24"}}
+    tables.close()
+
+
 def test_a_bad_record_of_the_largest_size_goes_to_the_dlq_whole(settings: Settings) -> None:
     publisher = Publisher(settings, Codec())
     large = os.urandom(3 << 20)

@@ -20,7 +20,8 @@ from pydantic import SecretStr
 from consumers.notify import role
 from consumers.notify.message import Message as Sent
 from consumers.notify.message import headers
-from infra.core.settings import KafkaSettings, NotifierSettings, Settings, Webhook
+from infra.core.notifier_settings import NotifierSettings, Webhook
+from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.client import Publisher, read_whole
 from infra.kafka.deadreading import dead_letters, replay
 from infra.kafka.topics import TopicAdmin

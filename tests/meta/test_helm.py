@@ -130,4 +130,4 @@ def test_the_scanner_alone_is_root_and_has_a_capability() -> None:
         assert ("add" in context["capabilities"], context["runAsUser"] == 0) == (name == "scanner", name == "scanner")
         assert pod(one)["automountServiceAccountToken"] is False
     kept = {name for name, one in SETS.items() if one["spec"].get("volumeClaimTemplates")}
-    assert kept == {"scanner", "differ", "correlator", "assessor", "rollups"}, "who has state on the disk"
+    assert kept == {"scanner", "differ", "correlator", "assessor", "rollups", "intel"}, "who has state on the disk"

@@ -14,7 +14,7 @@ from processors.correlate.catalogue import BUILT_IN
 from processors.correlate.comparing import compare
 from processors.correlate.contract import Judgement, Rule
 from processors.correlate.correlating import Correlator
-from processors.correlate.refolding import Layered, Raised, Refold, Sorted
+from processors.correlate.refolding import Raised, Refold
 from schemas.codec import Codec
 from schemas.events.assets import AssetChange, AssetState
 from schemas.events.findings import Exposure, ExposureEvent
@@ -95,15 +95,6 @@ def test_a_rule_that_fails_is_counted_and_stops_nothing() -> None:
     fold = Refold((EVERY, Rule("broken", "", "", broken)), {}, at(60))
     fold.asset(assets["default|198.18.0.7"], changes)
     assert list(fold.failed.values()) == [1]
-
-
-def test_layers() -> None:
-    state = Layered(Sorted({"a|1": b"1", "a|2": b"2", "b|1": b"3"}))
-    state.put("a|3", b"x")
-    state.put("a|1", b"y")
-    state.delete("a|2")
-    assert list(state.scan("a|")) == [("a|1", b"y"), ("a|3", b"x")]
-    assert (state.get("a|2"), state.get("b|1")) == (None, b"3")
 
 
 def raised(key: str, base: float, rule: str = "r") -> Raised:

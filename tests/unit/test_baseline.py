@@ -16,9 +16,10 @@ from schemas.events.intel import IntelRecord
 from schemas.events.observations import Certificate, ServiceObservation, TlsFacts
 from schemas.events.operations import Tick
 from schemas.ids import content_id
+from tests.correlating import START, Bench
 from tests.findings import START as FINDINGS_START
 from tests.findings import AssessorBench, exposure
-from tests.unit.test_correlating import REDIS, START, Bench
+from tests.unit.test_correlating import REDIS
 
 CVE = "CVE-2026-0001"
 VULNERABLE = Rule(

@@ -25,8 +25,9 @@ READING = (
     ("status",), ("doctor",), ("config",), ("query", "SELECT 1"), ("agents",), ("findings", "list"), ("findings", "show", "abcd"),
     ("grant", "list"), ("grant", "show", "x"), ("campaign", "list"), ("campaign", "show", "x"), ("inventory", "list"),
     ("topics", "list"), ("dlq", "list"), ("dlq", "show", "targets:0:0"), ("freeze", "--show"), ("runs",),
+    ("intel", "show", "CVE-2021-41773"),
 )  # fmt: skip
-NEEDS_KAFKA = [one for one in READING if one[0] in ("grant", "campaign", "inventory", "dlq", "freeze")]
+NEEDS_KAFKA = [one for one in READING if one[0] in ("grant", "campaign", "inventory", "dlq", "freeze", "intel")]
 WRITING = (
     ("resume",),
     ("drain",),
@@ -35,6 +36,7 @@ WRITING = (
     ("targets", "push", "198.18.0.1"),
     ("topics", "apply"),
     ("dlq", "replay", "targets"),
+    ("intel", "sync", "--kev", "kev.json"),
 )
 NEEDS_STORE = [one for one in READING if one[0] in ("query", "agents", "findings", "runs")]
 
@@ -123,6 +125,9 @@ def test_without_a_store_it_says_so(shell: Shell, tmp_path: Path, words: tuple[s
         (("targets", "push", "--zone", "moon", "198.18.0.1"), {}, "moon"),
         (("inventory", "push", "/nonexistent"), {}, "can't be read"),
         (("run", "nonsense"), {}, "The roles are"),
+        (("intel", "sync"), {}, "none is switched on"),
+        (("intel", "sync"), {"DRIFTLINE_INTEL__FEEDS": '["all"]'}, "intel.feeds"),
+        (("intel", "show", "CVE-1"), {}, "no CVE's name"),
         (("findings", "show", "'; DROP"), {}, "not a finding's id"),
         (("freeze", "198.18.0.1/8"), {}, "198.18.0.1/8"),
         (("thaw",), {}, "--as"),

@@ -3,77 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from infra.core.errors import Poison
-from infra.core.ports import Context, FixedTables, MemoryState, Record
 from processors.correlate.contract import Judgement, Rule, ServiceFacts
 from processors.correlate.correlating import Correlator
-from schemas.events.assets import AssetChange, ChangeKind
-from schemas.events.base import Event
+from schemas.events.assets import ChangeKind
 from schemas.events.context import Criticality, InventoryRecord
-from schemas.events.findings import Exposure
-from schemas.events.intel import AffectedProduct, IntelRecord, VersionRange
 from schemas.events.observations import Certificate, HttpFacts, ServiceObservation, TlsFacts
-from schemas.events.operations import Tick
 from schemas.ids import finding_id
+from tests.correlating import START, Bench, told
 
-START = datetime(2026, 3, 1, tzinfo=UTC)
 REDIS = ServiceObservation(port=6379, service="redis", product="Redis key-value store", facts={"redis.auth": "none"})
-
-
-class Bench:
-    """A correlator with one partition's state and tables, fed by hand."""
-
-    def __init__(self, step: Correlator | None = None) -> None:
-        self.step, self.state = step or Correlator(), MemoryState()
-        self.tables: dict[str, dict[str, Event]] = {"inventory": {}, "intel": {}}
-        self.revision = 0
-
-    def feed(self, topic: str, event: Event | None, key: str = "", at: datetime = START) -> list[Exposure]:
-        if topic in self.tables:
-            self.tables[topic].pop(key, None)
-            if event is not None:
-                self.tables[topic][key] = event
-        context = Context(0, 1, self.state, FixedTables(self.tables))
-        emits = list(self.step.handle(Record(topic, 0, 0, at, key, event), context))
-        found = [one.event for one in emits]
-        assert all(isinstance(one, Exposure) for one in found)
-        assert all(emit.topic == "exposures" and emit.key == emit.route for emit in emits)
-        return [one for one in found if isinstance(one, Exposure)]
-
-    def change(self, kind: ChangeKind, seen: ServiceObservation | None = None, after: float = 0, **over: Any) -> list[Exposure]:
-        """One change, `after` seconds from the start."""
-        return self.feed("changes", self.made(kind, seen, after, **over))
-
-    def made(self, kind: ChangeKind, seen: ServiceObservation | None = None, after: float = 0, **over: Any) -> AssetChange:
-        self.revision += 1
-        gone = kind is ChangeKind.SERVICE_CLOSED
-        values: dict[str, Any] = {
-            "change_id": f"c{self.revision}",
-            "kind": kind,
-            "zone": "default",
-            "address": "198.18.0.7",
-            "subnet": "198.18.0.0/24",
-            "revision": self.revision,
-            "port": seen.port if seen else 0,
-            "before": seen if gone else None,
-            "after": None if gone else seen,
-            "summary": "…",
-            "evidence_ids": ("u1",),
-            "observed_at": START + timedelta(seconds=after),
-            **over,
-        }
-        return AssetChange(**values)
-
-    def tick(self, at: datetime) -> list[Exposure]:
-        return self.feed("ticks", Tick(partition=0, minute=at))
-
-
-def told(exposures: list[Exposure]) -> set[tuple[str, str]]:
-    return {(one.rule, one.event.value) for one in exposures}
 
 
 def certificate(days: float, sha256: str = "ab" * 32) -> ServiceObservation:
@@ -188,23 +130,6 @@ def test_inventory_by_the_longest_match_and_its_changes() -> None:
     assert bench.feed("inventory", InventoryRecord(zone="other", network="198.18.0.0/16"), "other|198.18.0.0/16") == []
     (back,) = bench.feed("inventory", None, "default|198.18.0.7")
     assert (back.owner, back.base_risk) == ("net", 10)
-
-
-def test_a_record_of_intel_judges_the_services_that_it_concerns() -> None:
-    bench = Bench()
-    apache = ServiceObservation(
-        port=8080, service="http", product="Apache httpd", version="2.4.49", cpes=("cpe:/a:apache:http_server:2.4.49",)
-    )
-    assert bench.change(ChangeKind.SERVICE_OPENED, apache) == []
-    affected = (AffectedProduct(vendor="apache", product="http_server", versions=(VersionRange(version="2.4.49", less_than="2.4.51"),)),)
-    record = IntelRecord(cve="CVE-2021-41773", kev=True, affected=affected, as_of=START)
-    (opened,) = bench.feed("intel", record, record.cve)
-    assert (opened.rule, opened.cves, opened.base_risk) == ("known-exploited", ("CVE-2021-41773",), 88)
-    assert bench.feed("intel", record, record.cve) == []
-    (late,) = bench.change(ChangeKind.SERVICE_OPENED, apache, address="198.18.0.9")
-    assert late.cves == opened.cves
-    assert told(bench.feed("intel", record.model_copy(update={"kev": False}), record.cve)) == {("known-exploited", "resolved")}
-    assert not [key for key in bench.state.values if key.startswith(("exploited|", "intel|"))]
 
 
 def test_flapping_is_one_finding_that_ends_when_the_service_is_steady() -> None:

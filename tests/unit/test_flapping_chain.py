@@ -7,9 +7,9 @@ from collections import Counter
 from schemas.events.assets import AssetChange
 from schemas.events.findings import Finding
 from schemas.events.observations import ServiceObservation
+from tests.correlating import Bench as CorrelatorBench
 from tests.findings import AssessorBench
 from tests.sightings import HOST, Bench, observation, sweep
-from tests.unit.test_correlating import Bench as CorrelatorBench
 
 REDIS = ServiceObservation(port=6379, service="redis", product="Redis key-value store", facts={"redis.auth": "none"})
 ROUNDS = 40

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from processors.scan.impact import EVERY_SECONDS, LEAST_SILENCES, Vigil, needed_silences, reason_of
 from schemas.events.assets import ChangeKind
 from schemas.events.observations import Impact
+from tests.correlating import START, told
+from tests.correlating import Bench as Correlating
 from tests.sightings import HOST, Bench, kinds, observation, service, sweep
-from tests.unit.test_correlating import REDIS, START, told
-from tests.unit.test_correlating import Bench as Correlating
+from tests.unit.test_correlating import REDIS
 
 
 def dice(seed: int) -> random.Random:

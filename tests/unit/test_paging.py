@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from consumers.notify.paging import URGENCY, Told, calls, pages
 from consumers.notify.role import Notifier
+from infra.core.notifier_settings import Webhook
 from infra.core.ports import Context, FixedTables, MemoryState, Record
-from infra.core.settings import Webhook
 from schemas.events.findings import Finding, FindingStatus, Page, PageKind, Rank
 from tests.findings import START
 from tests.unit.test_webhook_message import FINDING, SECRET

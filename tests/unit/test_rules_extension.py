@@ -12,7 +12,7 @@ from processors.correlate.catalogue import BUILT_IN, GROUP, merged
 from processors.correlate.correlating import Correlator
 from schemas.events.assets import ChangeKind
 from schemas.events.observations import ServiceObservation
-from tests.unit.test_correlating import Bench, told
+from tests.correlating import Bench, told
 
 OUTSIDE = """
 from processors.correlate.contract import Judgement, Rule, ServiceFacts

@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 from consumers.notify.courier import note_of, noted_end
 from consumers.notify.message import SHOWN, Message, compose, headers
 from consumers.notify.posting import Outcome, outcome_of, post
-from infra.core.settings import NotifierSettings, Webhook
+from infra.core.notifier_settings import NotifierSettings, Webhook
 from schemas.events.findings import Finding, Page, PageKind
 from schemas.examples import EXAMPLES
 from tests.receivers import Answer, receiving

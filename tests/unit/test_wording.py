@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from infra.core.errors import BadInput
-from infra.core.settings import Section, load_settings
+from infra.core.section import Section
+from infra.core.settings import load_settings
 from schemas.events.targets import TargetRequest
 from schemas.wording import what_is_wrong
 

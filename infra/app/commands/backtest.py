@@ -27,12 +27,13 @@ def backtest(
     """
     from infra.app.backtesting import backtest as run
     from infra.app.backtesting import rule_set
-    from processors.correlate.catalogue import all_rules
+    from processors.correlate.catalogue import rules_of
 
     settings = load_settings()
-    chosen = rule_set(all_rules(), rules or [], add or [], without or [])
+    in_force, weights = rules_of(settings.correlator.rules)
+    chosen = rule_set(in_force, rules or [], add or [], without or [])
     require_kafka(settings)
-    done = run(settings, chosen, tell if not as_json else lambda _: None)
+    done = run(settings, chosen, tell if not as_json else lambda _: None, weights)
     window = {"since": done.since, "until": done.until, "assets": done.assets, "changes": done.changes}
     if as_json:
         print_json({**window, "unreadable": done.unreadable, "failed": done.failed, **done.comparison.document()})

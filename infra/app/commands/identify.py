@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import typer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from infra.app.lines import MOST_LINE, bounded, opened, reason
 from infra.app.output import count, print_rows, progress, tell, to_json
 from infra.core.errors import BadInput, DriftlineError
 from processors.enrich.identifying import Identifier, Identity, built_in_identifier
@@ -20,7 +21,6 @@ from processors.enrich.recog import Recog, load_recog
 from processors.enrich.texts import texts_in
 
 app = typer.Typer()
-MOST_LINE = 1 << 20  # bytes
 MOST_SHOWN = 1000
 MOST_TOLD = 10
 COLUMNS = ("line", "service", "vendor", "product", "version", "cpe23", "rule")
@@ -70,7 +70,7 @@ def identify(
         identifiers.append(Identifier(read.table()))
     wrong: list[int] = []
     with ExitStack() as stack:
-        lines = sys.stdin.buffer if file == "-" else stack.enter_context(_opened(file))
+        lines = sys.stdin.buffer if file == "-" else stack.enter_context(opened(file))
         rows = _answers(lines, identifiers, wrong)
         if as_json:
             for row in rows:
@@ -83,18 +83,11 @@ def identify(
         raise BadInput(f"{count(len(wrong), 'line')} could not be read; the others were answered.", "Mend the lines that are named above.")
 
 
-def _opened(file: str) -> IO[bytes]:
-    try:
-        return Path(file).open("rb")
-    except OSError as error:
-        raise BadInput(f"{file} can't be read: {error.strerror}.", "Name a file with JSON lines, or - for standard input.") from None
-
-
 def _answers(lines: IO[bytes], identifiers: Iterable[Identifier], wrong: list[int]) -> Iterator[dict[str, Any]]:
     """A row for each readable line; the numbers of the others go to `wrong`, and their errors to standard error."""
     with progress() as display:
         task = display.add_task("identifying", total=None)
-        for number, line in enumerate(_bounded(lines), 1):
+        for number, line in enumerate(bounded(lines), 1):
             if number % 500 == 0:
                 display.update(task, completed=number)
             if not line.strip():
@@ -106,16 +99,7 @@ def _answers(lines: IO[bytes], identifiers: Iterable[Identifier], wrong: list[in
                 yield answer(number, grab, identifiers)
             except ValueError as error:
                 wrong.append(number)
-                tell(f"line {number}: {_reason(error)}", style="red")
-
-
-def _bounded(lines: IO[bytes]) -> Iterator[bytes]:
-    """Lines; of one that is too long only the beginning, one byte more than allowed."""
-    while line := lines.readline(MOST_LINE + 1):
-        rest = line
-        while rest and not rest.endswith(b"\n") and len(rest) > MOST_LINE:
-            rest = lines.readline(MOST_LINE + 1)
-        yield line
+                tell(f"line {number}: {reason(error)}", style="red")
 
 
 def answer(number: int, grab: Grab, identifiers: Iterable[Identifier]) -> dict[str, Any]:
@@ -135,13 +119,6 @@ def answer(number: int, grab: Grab, identifiers: Iterable[Identifier]) -> dict[s
     facts = {"cpe23": said.cpe, "distribution": said.distribution, "revision": said.revision, "rule": said.rule}
     told = {"line": number, "protocol": grab.protocol or None, "port": grab.port}
     return (grab.model_extra or {}) | told | {name: text or None for name, text in (named | facts).items()}
-
-
-def _reason(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
-    return str(error)
 
 
 def _tell_of(read: Recog, folder: Path) -> None:

@@ -88,6 +88,24 @@ def docker_api(facts: ServiceFacts) -> Judgement | None:
     )
 
 
+def open_search(facts: ServiceFacts) -> Judgement | None:
+    """Elasticsearch or OpenSearch answered GET / with 200; with security on it answers 401."""
+    service = facts.service
+    named = f"{service.service} {service.product}".lower()
+    if service.http is None or service.http.status != 200 or not ("elasticsearch" in named or "opensearch" in named):
+        return None
+    return Judgement(
+        "Elasticsearch answers without a password",
+        "Anyone who reaches this port can read, change and delete all indexes; such servers are found and held to ransom within hours.",
+        "Turn its security on (`xpack.security.enabled`, or OpenSearch's security plugin), and close the port to all but its applications.",
+        base=88,
+        floor=68,
+        ceiling=100,
+        saw=f"HTTP 200 without a login, {facts.label}",
+        proven=True,
+    )
+
+
 RULES = (
     Rule(
         "redis-without-password",
@@ -122,5 +140,12 @@ RULES = (
         "Port 2375 or a service that calls itself Docker answers without TLS.",
         docker_api,
         covers=("management-reachable", "plain-http"),
+    ),
+    Rule(
+        "elasticsearch-without-password",
+        "CWE-306; Elasticsearch: security settings",
+        "A service that calls itself Elasticsearch or OpenSearch answered GET / with 200 instead of 401.",
+        open_search,
+        covers=("data-store-reachable", "plain-http"),
     ),
 )

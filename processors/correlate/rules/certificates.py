@@ -103,6 +103,32 @@ def weak_key(facts: ServiceFacts) -> Judgement | None:
     )
 
 
+def wrong_name(facts: ServiceFacts) -> Judgement | None:
+    """The certificate is for other names than the host's (RFC 9525, 6.3). Self-signed ones have a rule of their own."""
+    certificate = certificate_of(facts)
+    if certificate is None or certificate.self_signed or not facts.names or facts.address in certificate.names:
+        return None
+    if any(names(presented, name) for presented in certificate.names for name in facts.names):
+        return None
+    return Judgement(
+        "A certificate is for another name",
+        "Clients that check names refuse the connection, or their users learn to click the warning away and would not notice an impostor.",
+        "Present a certificate that holds the host's name, or take the name out of DNS if the host should not be reached by it.",
+        base=28,
+        floor=10,
+        ceiling=50,
+        saw=f"looked at as {printable(', '.join(facts.names[:3]), 80)}; {subject_words(certificate)} is for "
+        f"{printable(', '.join(certificate.names[:5]), 120) or 'no name'}",
+        proven=True,
+    )
+
+
+def names(presented: str, name: str) -> bool:
+    """Whether a certificate's DNS name is this host's; `*` stands for exactly the first label (RFC 9525, 6.3)."""
+    wanted, given = name.rstrip(".").lower(), presented.rstrip(".").lower()
+    return given == wanted or (given.startswith("*.") and given[2:] == wanted.partition(".")[2])
+
+
 def subject_words(certificate: Certificate) -> str:
     """Whose certificate it is, in words."""
     return f"certificate of {printable(certificate.subject, 80) or 'nobody'} ({certificate.sha256[:12]})"
@@ -129,5 +155,11 @@ RULES = (
         "CWE-326; NIST SP 800-131A r2; NIST SP 800-52r2, 3.2",
         "RSA or DSA below 2048 bits, EC below 224 bits, or a signature over MD5 or SHA-1.",
         weak_key,
+    ),
+    Rule(
+        "certificate-wrong-name",
+        "CWE-297; RFC 9525, 6.3",
+        "The host was looked at by name, and the presented certificate holds none of its names. Known only where targets are named.",
+        wrong_name,
     ),
 )

@@ -1,4 +1,4 @@
-"""Services that should be reached by few, or by nobody, and services that behave oddly."""
+"""Services that should be reached by few, web servers as they were installed, and services that behave oddly."""
 
 from __future__ import annotations
 
@@ -17,6 +17,31 @@ DEFAULT_PAGES = (
     "welcome to caddy",
     "apache tomcat/",
 )
+
+# Products that come with a password that everybody knows: how the title of their login page begins, or the realm that asks for it.
+LOGIN_PAGES = (
+    "grafana",
+    "zabbix",
+    "rabbitmq management",
+    "sonarqube",
+    "nexus repository",
+    "sonatype nexus",
+    "sign in - airflow",
+    "minio console",
+    "phpmyadmin",
+    "pfsense",
+    "login | opnsense",
+    "routeros",
+    "mikrotik",
+    "idrac",
+    "integrated dell remote access",
+    "supermicro bmc",
+    "axis ",
+    "tp-link",
+    "netgear",
+    "d-link",
+)
+LOGIN_REALMS = ("tomcat manager", "activemqrealm", "netgear", "tp-link", "dlink", "axis_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +93,9 @@ def matching(facts: ServiceFacts, interfaces: tuple[Interface, ...]) -> Interfac
 
 
 def management_reachable(facts: ServiceFacts) -> Judgement | None:
-    """An interface that administers something answers."""
+    """An interface that administers something answers, and not only to administrators."""
     found = matching(facts, MANAGEMENT)
-    if found is None:
+    if found is None or facts.tables.manages(facts.zone):
         return None
     return Judgement(
         f"{found.title} is reachable",
@@ -117,20 +142,23 @@ def default_page(facts: ServiceFacts) -> Judgement | None:
     )
 
 
-def unexpected_service(facts: ServiceFacts) -> Judgement | None:
-    """The inventory says what is expected here, and this is not in it."""
-    record = facts.inventory
-    name = f"{facts.service.transport}/{facts.service.port}"
-    if record is None or not record.expected or name in record.expected:
+def default_login(facts: ServiceFacts) -> Judgement | None:
+    """The login page of a product whose first password everybody knows. It is never tried."""
+    http = facts.service.http
+    if http is None:
+        return None
+    title = http.title.strip().lower()
+    realm = http.headers.get("www-authenticate", "").lower()
+    if not (any(title.startswith(page) for page in LOGIN_PAGES) or any(word in realm for word in LOGIN_REALMS)):
         return None
     return Judgement(
-        "A service that the inventory does not expect",
-        "What nobody planned, nobody looks after: it may be forgotten, misconfigured, or an intruder's.",
-        "Ask the owner. Remove the service, or add it to the inventory's expected services.",
-        base=45,
-        floor=20,
-        ceiling=75,
-        saw=f"{name} ({facts.label}); expected in {printable(record.network, 60)}: {printable(', '.join(record.expected), 120)}",
+        "A login page of a product with a well-known first password",
+        "Whoever set it up may have kept the password that it came with, which is in its manual and in every attacker's list.",
+        "Make sure that the password was changed, and let only those who administer it reach the page. The password was not tried.",
+        base=32,
+        floor=10,
+        ceiling=70,
+        saw=f"title '{printable(http.title, 80)}', {printable(http.headers.get('www-authenticate', ''), 60) or 'no realm'}",
     )
 
 
@@ -191,7 +219,7 @@ RULES = (
     Rule(
         "management-reachable",
         "CISA BOD 23-02; CIS Controls v8, 4.4 and 12.8",
-        "SSH, Remote Desktop, VNC, WinRM, IPMI, the Kubernetes API or the kubelet answers.",
+        "SSH, Remote Desktop, VNC, WinRM, IPMI, the Kubernetes API or the kubelet answers, to a zone that is not the administrators'.",
         management_reachable,
     ),
     Rule(
@@ -202,11 +230,10 @@ RULES = (
     ),
     Rule("default-page", "CWE-1188; OWASP WSTG-CONF-02", "The page's title is the one that a web server is installed with.", default_page),
     Rule(
-        "service-unexpected",
-        "CIS Controls v8, 2.3 and 4.8; NIST SP 800-53 CM-7",
-        "The inventory lists the services expected here, and this port is not among them.",
-        unexpected_service,
-        covers=("service-new",),
+        "default-login-page",
+        "CWE-1392; OWASP WSTG-ATHN-02; CISA Secure by Design alert on default passwords, 2023",
+        "The page's title or realm is that of a product that comes with a well-known password. The password is never tried.",
+        default_login,
     ),
     Rule(
         "service-flapping",

@@ -2,94 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from processors.correlate.contract import Judgement, Rule, ServiceFacts
-from schemas.events.intel import IntelRecord
+from processors.correlate.adjustments import CRITICALITY, REACHABILITY
+from processors.correlate.contract import Judgement, Rule, ServiceFacts, printable
+from processors.correlate.ssvc import mission
+from processors.correlate.urgency import Urgency, urgency
+from processors.match.evidence import seen_in, upstream
+from processors.match.matching import Match
+from processors.match.rulings import Verdict
+from processors.match.versions import compare
+from schemas.events.findings import FiredRule
 from schemas.events.observations import ServiceObservation
 
-VERSION = re.compile(r"v?(\d+(?:\.\d+)*)([a-z]?)(?:p(\d+))?(?:[\s+~-].*)?", re.IGNORECASE)
-# Distributions that mend old versions in place; MariaDB calls itself MySQL 5.5.5 for old clients.
-BACKPORTED = re.compile(r"debian|ubuntu|red ?hat|centos|rocky|alma|suse|amazon|\bel\d|mariadb", re.IGNORECASE)
-Version = tuple[tuple[int, ...], str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfLife:
-    """Product (in the words of the service's banner) whose versions below `below` get no more fixes, since when, and who says so."""
-
-    product: str
-    below: str
-    since: str
-    source: str
-
-
-# Only what no supported distribution still maintains, so that the rule stays silent on mended old versions. Dates lie before the release.
-ENDED = (
-    EndOfLife("Apache httpd", "2.4", "2017-12-31", "httpd.apache.org"),
-    EndOfLife("Apache Tomcat", "9.0", "2024-03-31", "tomcat.apache.org"),
-    EndOfLife("Microsoft IIS httpd", "10.0", "2023-10-10", "learn.microsoft.com/lifecycle"),
-    EndOfLife("MySQL", "8.0", "2023-10-25", "mysql.com/support/eol-notice"),
-    EndOfLife("MongoDB", "5.0", "2024-02-29", "mongodb.com/legal/support-policy"),
-    EndOfLife("PostgreSQL DB", "12", "2023-11-09", "postgresql.org/support/versioning"),
-    EndOfLife("Elasticsearch REST API", "7.0", "2022-02-10", "elastic.co/support/eol"),
-    EndOfLife("OpenSSH", "7.4", "2016-12-19", "openssh.com/releasenotes"),
-    EndOfLife("Redis key-value store", "6.0", "2022-04-27", "redis.io/docs/about/releases"),
-    EndOfLife("nginx", "1.14", "2018-04-17", "nginx.org/en/CHANGES"),
-)
-
-
-def version_of(text: str) -> Version | None:
-    """A version as something that compares: `9.2p1 Debian 2` is ((9, 2), '', 1). None where the text is no single version (`3.X - 4.X`)."""
-    found = VERSION.fullmatch(text.strip())
-    if found is None or " - " in text:
-        return None
-    numbers = [int(part[:9]) for part in found[1].split(".")]
-    while len(numbers) > 1 and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers), found[2].lower(), int((found[3] or "0")[:9])
+MOST_WHY = 600
+MOST_CVES = 200
 
 
 def older(left: str, right: str) -> bool | None:
     """Whether one version is older than another; None if one of them can't be read."""
-    first, second = version_of(left), version_of(right)
-    return None if first is None or second is None else first < second
-
-
-def product_key(vendor: str, product: str) -> str:
-    """Vendor and product as they are matched: lower case, `_` for blanks, as in CPE names; no `|`, which divides keys of the state."""
-    return f"{'_'.join(vendor.lower().split())}:{'_'.join(product.lower().split())}".replace("|", "_")
-
-
-def products_of(service: ServiceObservation) -> dict[str, str]:
-    """Product keys that a service's CPE names give, with their versions ('' where unknown). CPE 2.2 URIs and 2.3 strings (NISTIR 7695)."""
-    found: dict[str, str] = {}
-    for cpe in service.cpes:
-        parts = cpe.removeprefix("cpe:2.3:").removeprefix("cpe:/").split(":")
-        if len(parts) >= 3 and parts[1] and parts[2]:
-            version = parts[3] if len(parts) > 3 and parts[3] not in ("*", "-") else ""
-            key = product_key(parts[1], parts[2])
-            found[key] = version or found.get(key, "") or (service.version if parts[0] == "a" else "")
-    return found
-
-
-def affects(record: IntelRecord, service: ServiceObservation) -> bool:
-    """Whether a service shows an affected product in an affected version. What can't be compared does not count."""
-    products = products_of(service)
-    for one in record.affected:
-        version = products.get(product_key(one.vendor, one.product), "")
-        for span in one.versions:
-            if not version or not span.less_than or not older(version, span.less_than):
-                continue
-            if not span.version or older(version, span.version) is False:
-                return True
-    return False
+    order = compare(upstream(left), upstream(right))
+    return None if order is None else order < 0
 
 
 def backported(service: ServiceObservation) -> bool:
     """Whether the version says little, because the banner names a distribution that mends old versions in place."""
-    return bool(BACKPORTED.search(f"{service.version} {service.extra} {service.banner}"))
+    return bool(seen_in(service).builder)
 
 
 def end_of_life(facts: ServiceFacts) -> Judgement | None:
@@ -97,7 +35,7 @@ def end_of_life(facts: ServiceFacts) -> Judgement | None:
     service = facts.service
     if backported(service):
         return None
-    for one in ENDED:
+    for one in facts.tables.ended:
         if service.product == one.product and older(service.version, one.below):
             return Judgement(
                 "Software that gets no more security fixes",
@@ -111,37 +49,115 @@ def end_of_life(facts: ServiceFacts) -> Judgement | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A vulnerability that a service has or may have, and the risks that it gives the finding: one that only may be weighs less."""
+
+    match: Match
+    urgency: Urgency
+
+    @property
+    def sure(self) -> bool:
+        """Whether the version is affected, as far as its evidence says."""
+        return self.match.verdict is Verdict.AFFECTED
+
+    @property
+    def base(self) -> float:
+        """The urgency, and by the confidence less where it is only possible: then at most 60, and at least 60 if it is in KEV."""
+        if self.sure:
+            return self.urgency.base
+        base = self.urgency.base * (0.3 + 0.5 * self.match.confidence)
+        return max(base, POSSIBLE_CEILING) if self.match.record.kev is True else min(base, POSSIBLE_CEILING)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Floor and ceiling."""
+        if self.sure:
+            return self.urgency.floor, self.urgency.ceiling
+        return (30.0, 100.0) if self.match.record.kev is True else (5.0, POSSIBLE_CEILING)
+
+
+POSSIBLE_CEILING = 60.0
+
+
 def known_exploited(facts: ServiceFacts) -> Judgement | None:
-    """The version is affected by what attackers are known to use."""
-    if not facts.exploited:
+    """The version is affected, or may be, by what attackers are known to use."""
+    found = [one for one in facts.matches if one.record.kev is True]
+    action = "Update now: CISA demands it of federal agencies by the date in its catalogue."
+    return _judged(facts, found, "A vulnerability that attackers use", action) if found else None
+
+
+def vulnerable(facts: ServiceFacts) -> Judgement | None:
+    """The version is affected, or may be, by what CISA's catalogue does not list."""
+    found = [one for one in facts.matches if one.record.kev is not True]
+    if not found:
         return None
-    mended = backported(facts.service)
-    cves = tuple(sorted(record.cve for record in facts.exploited))
+    sure = any(one.verdict is Verdict.AFFECTED for one in found)
+    action = "Update to a version that mends them, or take the service out of reach." if sure else "Confirm which fixes the host has."
+    return _judged(facts, found, "A version with known vulnerabilities", action)
+
+
+def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str) -> Judgement:
+    """One judgement on all of these vulnerabilities, the worst first; the worst gives the base, all together the bounds."""
+    at = mission(facts.inventory)
+    worst = sorted((Weighed(one, urgency(one.record, at)) for one in found), key=lambda one: (-one.base, one.match.cve))
+    affected = [one for one in worst if one.sure]
+    shown, leading = (affected or worst)[0].match, worst[0]
+    counted = [f"{len(affected)} affect this version"] if affected else []
+    counted += [f"{len(worst) - len(affected)} may, which its banner can't decide"] if len(affected) < len(worst) else []
+    why = f"Of the known vulnerabilities {' and '.join(counted)}. {shown.cve}: {shown.reason}."
+    cves = tuple(one.match.cve for one in (*affected, *(one for one in worst if not one.sure)))
+    # Not the worst's word alone, nor of what is in KEV: a vulnerability that gets worse must not rank lower for being local.
+    local = all(one.urgency.local and one.match.record.kev is not True for one in worst)
+    floors, ceilings = zip(*(one.bounds for one in worst), strict=True)
     return Judgement(
-        "A vulnerability that attackers use",
-        "The version is affected by a vulnerability that is known to be exploited."
-        + (" The distribution may have mended it without changing the version: check the package." if mended else ""),
-        "Update now: CISA demands it of federal agencies by the date in its catalogue.",
-        base=60 if mended else 88,
-        floor=30 if mended else 65,
-        ceiling=100,
-        saw=f"{facts.label}; {', '.join(cves[:5])}{' and more' if len(cves) > 5 else ''}",
-        cves=cves,
+        title,
+        printable(why, MOST_WHY),
+        printable(f"{action} {shown.confirm}", MOST_WHY).strip(),
+        base=leading.base,
+        floor=min(max(floors), leading.base),
+        ceiling=max(ceilings),
+        saw=f"{facts.label}; {', '.join(cves[:5])}{' and more' if len(cves) > 5 else ''}; {shown.reason}",
+        cves=cves[:MOST_CVES],
+        steps=_steps(leading, local),
+        counted=frozenset((CRITICALITY.name, REACHABILITY.name) if local else (CRITICALITY.name,)),
     )
+
+
+def _steps(leading: Weighed, local: bool) -> tuple[FiredRule, ...]:
+    """How the base came about, of the vulnerability that gives it."""
+    first, *others = leading.urgency.steps
+    steps = [first.model_copy(update={"input": f"{leading.match.cve}: {first.input}"}), *others]
+    if not leading.sure:
+        said = f"possible, confidence {leading.match.confidence:.2f}"
+        steps.append(FiredRule(rule="match-confidence", effect=f"base {leading.base:.1f}", input=said, source="processors/match"))
+    if local:
+        steps.append(
+            FiredRule(rule="local-attack", effect="reachability is not counted", input="CVSS AV:L or AV:P", source="CVSS v3.1, 2.1.1")
+        )
+    return tuple(steps)
 
 
 RULES = (
     Rule(
         "known-exploited",
-        "CISA BOD 22-01 and the Known Exploited Vulnerabilities catalogue",
-        "The table `intel` knows an exploited vulnerability whose affected product and version range hold what the CPE name says; "
-        "weighs less where the banner names a distribution that mends old versions in place.",
+        "CISA BOD 22-01 and the Known Exploited Vulnerabilities catalogue; CISA SSVC Guide",
+        "The version is affected by a vulnerability that CISA's catalogue lists (`kev` of `intel`): the base that SSVC gives, at least 80 "
+        "with a floor of 65. At least 60 with a floor of 30 where it only may be: the banner names a distribution that mends old versions "
+        "in place, or the sources can't be compared or disagree.",
         known_exploited,
+    ),
+    Rule(
+        "vulnerable-version",
+        "CISA SSVC Guide; CVE JSON 5.x `affected`, NVD configurations",
+        "The version is affected by other known vulnerabilities, or may be: one finding a service, the worst CVE first. Base, floor and "
+        "ceiling follow from SSVC (see below); where no CVE is more than possible the base is less, by the confidence, and at most 60.",
+        vulnerable,
     ),
     Rule(
         "end-of-life",
         "CWE-1104; CIS Controls v8, 2.2",
-        "The version is below the last one that still gets security fixes (a small table in the module).",
+        "The version is below the last one that still gets security fixes (a small table, which your own file may change).",
         end_of_life,
     ),
 )
