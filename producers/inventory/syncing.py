@@ -1,6 +1,6 @@
 """What a snapshot changes in the inventory: what is set, what is withdrawn, and whether a person must say that it may. Pure.
 
-Which records are a source's is written in the records themselves (`InventoryRecord.source`; docs/adr/0017-inventory-sources.md). A
+Which records are a source's is written in the records themselves (`InventoryRecord.source`; docs/adr/0016-inventory-sources.md). A
 record of a person or of another source is never overwritten, and never withdrawn.
 """
 
