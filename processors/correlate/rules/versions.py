@@ -107,8 +107,9 @@ def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str) ->
     counted += [f"{len(worst) - len(affected)} may, which its banner can't decide"] if len(affected) < len(worst) else []
     why = f"Of the known vulnerabilities {' and '.join(counted)}. {shown.cve}: {shown.reason}."
     cves = tuple(one.match.cve for one in (*affected, *(one for one in worst if not one.sure)))
-    # Not the worst's word alone, nor of what is in KEV: a vulnerability that gets worse must not rank lower for being local.
-    local = all(one.urgency.local and one.match.record.kev is not True for one in worst)
+    # Not the worst's word alone, nor of what is in KEV, nor of this rule's part of them: a vulnerability that gets worse, or moves to
+    # the other rule because KEV lists it now, must lower no rank.
+    local = all(urgency(one.record, at).local and one.record.kev is not True for one in facts.matches)
     floors, ceilings = zip(*(one.bounds for one in worst), strict=True)
     return Judgement(
         title,
