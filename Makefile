@@ -12,7 +12,7 @@ demo: ## install what is missing, then watch a lab network from end to end (ARGS
 	@$(PYTHON) -m infra.app.bootstrap demo && exec $(BIN)/driftline demo $(ARGS)
 
 test: dev check ## install what is missing, then check all and test all but the long proofs (ARGS are pytest's)
-	$(BIN)/pytest -n 5 --ignore=tests/e2e --ignore=tests/fault $(ARGS)
+	$(BIN)/pytest -n 6 --ignore=tests/e2e --ignore=tests/fault $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -n 3 tests/e2e tests/fault)
 
 test-long: dev ## the long proofs too: kills again and again, a million lines, the machine at rest

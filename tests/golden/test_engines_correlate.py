@@ -96,6 +96,7 @@ def judged(settings: Settings) -> Counter[tuple[str, int, float, str]]:
     return Counter((one.exposure_id, one.revision, one.base_risk, one.owner) for one in found if isinstance(one, Exposure))
 
 
+@pytest.mark.long
 def test_both_engines_give_identical_exposures_and_state(kafka: str, tmp_path: Path) -> None:
     log = changes_of(seed=11)
     changed, expected, last = in_memory(log)

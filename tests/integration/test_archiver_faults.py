@@ -50,6 +50,7 @@ def members(settings: Settings) -> list[str]:
     return sorted(str(one.member_id) for one in admin.describe_consumer_groups([group])[group].result(20).members)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_while_clickhouse_is_away_the_archiver_waits_in_its_group(kafka: str, tmp_path: Path) -> None:
     settings = store_settings(tmp_path / "store")
@@ -72,6 +73,7 @@ def test_while_clickhouse_is_away_the_archiver_waits_in_its_group(kafka: str, tm
                 assert archiver.error is None
 
 
+@pytest.mark.long
 def test_an_archiver_that_starts_before_clickhouse_waits_for_it(kafka: str, tmp_path: Path) -> None:
     settings = store_settings(tmp_path / "store")
     with running_store(tmp_path / "store", settings=settings) as first:
@@ -101,6 +103,7 @@ def dies_before_commit() -> None:
     role.run(load_settings(), threading.Event(), lambda: None)
 
 
+@pytest.mark.long
 def test_kill_between_insert_and_commit_changes_no_row(kafka: str, store: RunningStore) -> None:
     settings = archiver_settings(kafka, store, "killed")
     publish(settings, *(change(number) for number in range(300)))

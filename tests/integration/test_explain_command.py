@@ -83,6 +83,7 @@ def test_for_people(intel: str) -> None:
     assert "Known from cve as of 2026-03-01" in result.stderr
 
 
+@pytest.mark.long
 def test_what_is_neither_or_not_known(intel: str, tmp_path: Path) -> None:
     assert "neither a CVE's name nor a finding's id" in call("CVE-1").stderr
     assert "are for a CVE" in call("abcd", "--zone", "dmz").stderr

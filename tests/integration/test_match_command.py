@@ -98,6 +98,7 @@ def test_bad_lines_are_told_and_the_others_answered(intel: str) -> None:
     assert "1 line named no product" in told
 
 
+@pytest.mark.long
 def test_files_that_are_none(tmp_path: Path, intel: str) -> None:
     broken = tmp_path / "broken.jsonl"
     for content in (b"{}\n", b"not json\n", b"\x1f\x8bnonsense", json.dumps({"cveMetadata": {}, "containers": 1}).encode()):

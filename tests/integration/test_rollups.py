@@ -161,6 +161,7 @@ def wait_until_equal(settings: Settings, process: subprocess.Popen[bytes]) -> No
         time.sleep(0.3)
 
 
+@pytest.mark.long
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_rollups_equal_the_raw_records_through_kill_and_abort(kafka: str, tmp_path: Path) -> None:

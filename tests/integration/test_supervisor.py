@@ -77,6 +77,7 @@ def test_a_killed_role_is_started_again_and_counted(pipeline: Pipeline, role: st
     assert after["last_error"] == "was ended by SIGKILL"
 
 
+@pytest.mark.long
 def test_a_killed_broker_is_started_again_and_the_roles_go_on(pipeline: Pipeline) -> None:
     before = rows(pipeline)
     os.kill(before["kafka"]["pid"], signal.SIGKILL)
@@ -95,6 +96,7 @@ def test_a_second_one_on_the_same_folder_is_refused_and_harms_nothing(pipeline: 
     assert rows(pipeline)["store"]["state"] == "ready"
 
 
+@pytest.mark.long
 def test_children_die_with_a_killed_supervisor_and_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
     pipeline = prepare(tmp_path)
     pipeline.start()

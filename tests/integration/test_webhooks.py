@@ -131,6 +131,7 @@ def test_500_drop_and_silence_are_tried_again_and_a_redirect_is_not(settings: Se
             receiver.until(lambda: len(receiver.taken()) == 2)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_notifier_killed_in_the_middle_sends_the_same_message_again(settings: Settings, tmp_path: Path) -> None:
     """It is killed while the receiver has the request and has not answered; more findings come before it is back."""

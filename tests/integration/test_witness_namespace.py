@@ -77,6 +77,7 @@ def test_what_is_told_agrees_with_the_capture_to_the_packet(
     print(f"{engine}: {seen.total()} packets to {len(seen)} places, all told")
 
 
+@pytest.mark.long
 def test_kill_9_loses_the_last_two_seconds_at_most_and_the_second_attempt_is_told_too(bench: Bench, target: TargetSpace) -> None:
     work = unit(bench, ("http",), 400, rate=400)
     with scanner(bench, 0, "syn") as first:
