@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(400),
 ]
-KINDS = {2002: "vulnerability_finding", 2004: "detection_finding"}
+KINDS = {2002: "vulnerability_finding", 2003: "compliance_finding", 2004: "detection_finding"}
 READER = """
 import json, sys, clickhouse_connect
 client = clickhouse_connect.get_client(host="127.0.0.1", port=int(sys.argv[1]), database="driftline")

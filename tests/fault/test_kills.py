@@ -90,7 +90,9 @@ def kill(pipeline: Pipeline, victim: str, counter: LinkCounter) -> None:
     pipeline.until(succeeded, 30, f"a successor of {victim}")
 
 
-@pytest.mark.parametrize("victims", [pytest.param(SOME, id="some"), pytest.param(EACH, id="each", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "victims", [pytest.param(SOME, id="some", marks=pytest.mark.long), pytest.param(EACH, id="each", marks=pytest.mark.long)]
+)
 def test_killing_processes_in_turn_changes_nothing(tmp_path: Path, victims: Sequence[str]) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, for the lab's namespaces")

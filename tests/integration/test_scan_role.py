@@ -248,6 +248,7 @@ def test_a_full_scanner_pauses_and_still_keeps_its_partitions(bench: Bench) -> N
     assert len({one.unit_id for one in bench.sweeps()}) == 300
 
 
+@pytest.mark.long
 def test_when_the_broker_is_gone_sending_stops_within_the_cut_off_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
     settings = broker_settings(tmp_path)
     with Broker(settings) as broker, ExitStack() as stack:
