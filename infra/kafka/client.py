@@ -87,10 +87,15 @@ def consumer_config(settings: Settings, group: str, **over: Any) -> dict[str, An
 
 
 def producer_config(settings: Settings, **over: Any) -> dict[str, Any]:
-    """An idempotent producer that waits for all replicas."""
+    """An idempotent producer that waits for all replicas.
+
+    One request at a time: a broker that knows nothing of a producer takes any first sequence number. If it becomes the leader between two
+    requests, it refuses the first and takes the second, by which the client believes the first arrived too (KAFKA-15591, KAFKA-14312).
+    """
     return {
         **connection(settings),
         "enable.idempotence": True,
+        "max.in.flight.requests.per.connection": 1,
         "acks": "all",
         "linger.ms": 0,
         "compression.type": "lz4",
