@@ -16,6 +16,8 @@ MOST_ELEMENT = 8 << 20
 """Most characters of one record; the largest real CVE record has a twentieth of it."""
 MOST_MEMBERS = 64
 """Most members beside the list."""
+BEHIND_A_NUMBER = len("e+")
+"""So many characters may stand behind what looks like the end of a number that goes on in the next chunk: `1e+` is read as 1."""
 
 
 class JsonStream:
@@ -89,7 +91,7 @@ class JsonStream:
                 raise self._wrong(str(error) if isinstance(error, FeedError) else type(error).__name__) from None
             if end - self._at > self._most:
                 raise self._wrong(f"a value has more than {self._most} characters")
-            if not problem and (end < len(self._text) or self._ended):
+            if not problem and (end + BEHIND_A_NUMBER < len(self._text) or self._ended):
                 self._at = end
                 return value
             if not self._more():

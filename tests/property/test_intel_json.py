@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from producers.intel.epss import read_epss
@@ -37,7 +37,9 @@ def test_values_one_after_another(objects: list[dict[str, object]], size: int, e
     assert [one for _, one in JsonStream(pieces(content, size)).values()] == objects
 
 
-@given(OBJECTS, st.dictionaries(st.text("abc"), VALUES, max_size=3), st.integers(1, 50))
+@given(OBJECTS, st.dictionaries(st.text("abc"), VALUES | NUMBERS, max_size=3), st.integers(1, 50))
+@example([], {"": 0.0}, 1)
+@example([], {"": 1e300, "a": -1.5e-7}, 1)
 def test_an_object_with_a_long_list(objects: list[dict[str, object]], beside: dict[str, object], size: int) -> None:
     content = json.dumps({**beside, "entries": objects, "last": 1}).encode()
     head, entries = JsonStream(pieces(content, size)).members("entries")
