@@ -16,11 +16,11 @@ from schemas.targeting import LIMIT_V6, Span
 MOST_V4 = 1 << 24  # addresses of one target, as the command takes it
 
 
-class Left:
+class Rest:
     """The addresses of which some port was not probed to the end. Those that no grant covers, or that are not believed, are none."""
 
-    def __init__(self) -> None:
-        self._spans: list[Span] = []
+    def __init__(self, spans: Iterable[Span] = ()) -> None:
+        self._spans = [*spans]
 
     def add(self, ledger: Ledger) -> None:
         """A part that was begun."""

@@ -14,7 +14,7 @@ from infra.core.settings import ScannerSettings
 from processors.scan.deception import looks_deceptive, looks_mute
 from processors.scan.meter import Meter
 from processors.scan.open_files import raised_open_files, socket_bound
-from processors.scan.probe import Host, HostProbe, Left, Probe, Service, ServiceProbe
+from processors.scan.probe import Host, HostProbe, LeftOpen, Probe, Service, ServiceProbe
 from processors.scan.probing.evidence import Evidence, merge, observation
 from processors.scan.probing.fitting import MOST_NAMES, fitted
 from processors.scan.probing.paths import better
@@ -68,7 +68,7 @@ class Look:
             nonlocal deception
             if deception:
                 return
-            evidence, left = Evidence(), Left()
+            evidence, left = Evidence(), LeftOpen()
             try:
                 for probe in probes:
                     if isinstance(probe, ServiceProbe):

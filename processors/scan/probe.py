@@ -83,7 +83,7 @@ class Traits:
     by_default: bool = True
 
 
-class Left:
+class LeftOpen:
     """A conversation in TLS with one port that a probe left open for the next one: a handshake is most of what a look at HTTPS costs."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class Service:
     known: Evidence
     meter: Meter
     cost: int
-    left: Left = field(default_factory=Left)
+    left: LeftOpen = field(default_factory=LeftOpen)
 
     @property
     def mute(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.app.sweep_left import Left, lines
+from infra.app.sweep_left import Rest, lines
 from infra.core.errors import BadInput
 from processors.scan.local_sweep import Part, joined
 from processors.scan.sweep.hosts import HostList
@@ -37,7 +37,7 @@ def test_hosts_that_lack_a_port_and_parts_that_were_never_begun_are_left(tmp_pat
     ledger.states[:] = PortState.SILENT
     ledger.states[[2, 3, 7, 11], [0, 1, 1, 0]] = PortState.OPEN
     ledger.states[5] = PortState.REFUSED
-    left, file = Left(), tmp_path / "left"
+    left, file = Rest(), tmp_path / "left"
     left.add(ledger)
     left.never_begun(iter([Part((Span(4, FIRST + 10, FIRST + 11),), (80, 81))]))
     left.write(file)
@@ -47,7 +47,7 @@ def test_hosts_that_lack_a_port_and_parts_that_were_never_begun_are_left(tmp_pat
 def test_of_a_whole_sweep_nothing_is_left(tmp_path: Path) -> None:
     ledger = Ledger(["198.18.0.1"], (80,), 2)
     ledger.states = np.full_like(ledger.states, PortState.CLOSED)
-    left, file = Left(), tmp_path / "left"
+    left, file = Rest(), tmp_path / "left"
     left.add(ledger)
     left.write(file)
     assert file.read_text() == ""
@@ -55,4 +55,4 @@ def test_of_a_whole_sweep_nothing_is_left(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="can't be written"):
-        Left().write(tmp_path / "no" / "such" / "folder")
+        Rest().write(tmp_path / "no" / "such" / "folder")

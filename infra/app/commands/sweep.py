@@ -17,7 +17,7 @@ from pathlib import Path
 
 import typer
 
-from infra.app.sweep_left import Left, lines
+from infra.app.sweep_left import Rest, lines
 from infra.app.sweep_output import Told
 from infra.core.errors import BadInput, MissingPrerequisite, Refused
 from infra.core.settings import ScannerSettings, Settings, load_settings
@@ -73,6 +73,8 @@ def sweep(
     numbers = expand(parse_ports(ports))
     told = Told(as_json, excluded, size(wanted) * len(numbers))
     _forecast(told.asked, len(numbers), rate or most, gate.per_host(unit))
+    if left is not None:
+        Rest(wanted).write(left)  # what can't be written is said before anything is sent, and a kill leaves a list that holds
     gc.freeze()
     gc.enable()
     with lock:
@@ -230,24 +232,24 @@ def unit_of(entry: KnownGrant, zone: str, wanted: list[Span]) -> WorkUnit:
     )
 
 
-async def _run(wanted: Iterator[Part], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings, told: Told) -> Left:
+async def _run(wanted: Iterator[Part], gate: LocalGate, unit: WorkUnit, settings: ScannerSettings, told: Told) -> Rest:
     """Sweep, tell what is found, and give what is left."""
-    left = Left()
+    rest = Rest()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _stop, gate, told, number)
     shown = asyncio.create_task(_show(gate, told.asked)) if sys.stderr.isatty() else None
     try:
         async for ledger in sweep_parts(wanted, gate, unit, settings):
             told.add(ledger)
-            left.add(ledger)
+            rest.add(ledger)
     except PermissionError:
         raise MissingPrerequisite("A SYN sweep needs raw sockets, and this process may open none.", "Run it as root.") from None
     finally:
         if shown is not None:
             shown.cancel()
             await asyncio.gather(shown, return_exceptions=True)
-    left.never_begun(wanted)
-    return left
+    rest.never_begun(wanted)
+    return rest
 
 
 async def _show(gate: LocalGate, probes: int) -> None:
