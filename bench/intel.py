@@ -142,6 +142,7 @@ def main() -> None:
     arguments.add_argument("--scores", type=int, default=300_000, help="scores of an EPSS day")
     sizes = [10_000, 100_000, 1_000_000]
     arguments.add_argument("--services", type=int, nargs="+", default=sizes, help="services of the part join, from step to step")
+    arguments.add_argument("--workers", type=int, default=2, help="correlators that share the partitions, of the part join")
     chosen = arguments.parse_args()
     configure_logs(TelemetrySettings(log_level="error"))
     figures: dict[str, object] = {}

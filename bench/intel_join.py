@@ -1,7 +1,8 @@
 """The part `join` of `make bench-intel`: how soon news of a vulnerability has judged again the services that it touches, and at what cost.
 
-In one worker stand 250,000 CVE records and so many services, of 200 products with five vulnerabilities each; one in a hundred runs the
-product that the news is about. News: KEV lists a vulnerability of it, EPSS scores one, a record narrows its range.
+Two workers share the partitions; each holds 250,000 CVE records, both together so many services, of 200 products with five vulnerabilities
+each; one in a hundred runs the product that the news is about. News: KEV lists a vulnerability of it, EPSS scores one, a record narrows its
+range.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import argparse
 import ipaddress
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +20,7 @@ import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 from rich.console import Console
 
-from bench.intel_rig import MB, correlator, fill, wait_applied
+from bench.intel_rig import MB, Tail, correlator, fill, wait_applied
 from bench.report import Bar, Part
 from infra.core.settings import Settings
 from infra.kafka.client import consumer_config, prefixed, producer_config
@@ -46,9 +48,13 @@ def join(settings: Settings, chosen: argparse.Namespace, console: Console) -> Pa
     figures: dict[str, object] = {}
     bars: list[Bar] = []
     there = 0
-    with correlator(settings) as worker:
+    with ExitStack() as stack:
+        places = [
+            settings.model_copy(update={"slot": slot, "data_dir": settings.data_dir / f"worker{slot}"}) for slot in range(chosen.workers)
+        ]
+        workers = [stack.enter_context(correlator(one)) for one in places]
         wait_applied(settings, end_of_topic(settings)[1])
-        figures["mb_without_services"] = round(worker.memory_info().rss / MB)
+        figures |= {"workers": len(workers), "mb_without_services": _memory(workers)}
         for step, count in enumerate(chosen.services):
             begun = time.monotonic()
             _send(settings, "changes", _changes(settings, there, count))
@@ -58,7 +64,8 @@ def join(settings: Settings, chosen: argparse.Namespace, console: Console) -> Pa
                 "services": count,
                 "touched": count // SHARE,
                 "changes_per_second": round(added / (time.monotonic() - begun)),
-                **_news(settings, worker, step),
+                **_news(settings, step),
+                "mb": _memory(workers),
             }
             console.print(found)
             bars += [
@@ -68,8 +75,13 @@ def join(settings: Settings, chosen: argparse.Namespace, console: Console) -> Pa
     return Part(figures, bars)
 
 
-def _news(settings: Settings, worker: psutil.Process, step: int) -> dict[str, Any]:
-    """Seconds from the start of each sync until every partition has applied it, and the worker's memory behind it."""
+def _memory(workers: Sequence[psutil.Process]) -> list[int]:
+    """Of each worker, in MB (resident set)."""
+    return [round(one.memory_info().rss / MB) for one in workers]
+
+
+def _news(settings: Settings, step: int) -> dict[str, Any]:
+    """Seconds from the start of each sync until every partition has applied it, with and without the sync itself."""
     day, folder = f"2026-04-{step + 1:02}", settings.data_dir
     texts = {
         "kev": kev((NEWS, *(f"CVE-1998-{number:04}" for number in range(step))), day),
@@ -80,15 +92,15 @@ def _news(settings: Settings, worker: psutil.Process, step: int) -> dict[str, An
     for feed, text in texts.items():
         path = folder / f"{feed}-{step}"
         path.write_bytes(text)
-        begun = time.monotonic()
+        tail, begun = Tail(settings), time.monotonic()
         outcome = sync(settings, Codec(), [Source(feed, str(path))], NOW)[0]
         if outcome.problem or not outcome.written:
             raise RuntimeError(f"{feed}: {outcome.problem or outcome.note or 'nothing was written'}")
         synced = time.monotonic()
-        wait_applied(settings, end_of_topic(settings)[1] - 1)
+        tail.wait(end_of_topic(settings)[1] - 1, settings.kafka.partitions)
         name = "range" if feed == "cve" else feed
         found[name], found[f"{name}_without_sync"] = round(time.monotonic() - begun, 2), round(time.monotonic() - synced, 2)
-    return {**found, "mb": round(worker.memory_info().rss / MB)}
+    return found
 
 
 def _record(product: int, number: int, below: str, day: str) -> Any:
