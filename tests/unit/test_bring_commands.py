@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from infra.app.commands.explain import in_file
 from infra.app.commands.imports import _counted, _events
 from infra.app.commands.inventory import _lines, _record
 from infra.core.errors import BadInput
 from producers.imports.looks import Import
+from tests.feeds import HTTPD, cve, lines
 
 
 def test_an_import_of_a_time_that_no_calendar_has_is_refused(tmp_path: Path) -> None:
@@ -30,3 +32,11 @@ def test_a_csv_cell_without_an_end_is_refused(tmp_path: Path) -> None:
 def test_a_line_that_is_nested_too_deeply_is_a_bad_line() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         _record("[" * 100_000, ("default",))
+
+
+def test_a_record_that_no_topic_could_hold_is_refused(tmp_path: Path) -> None:
+    path, record = tmp_path / "cve.jsonl", cve(HTTPD)
+    record["containers"]["cna"]["affected"][0]["vendor"] = "\ud800"
+    path.write_bytes(lines(record))
+    with pytest.raises(BadInput, match="can't be written"):
+        in_file(path, HTTPD)
