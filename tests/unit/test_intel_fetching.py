@@ -53,6 +53,11 @@ def test_what_is_no_feeds_address(place: str) -> None:
         named({"kev": [place]})
 
 
+def test_a_key_in_a_feeds_address_is_not_written_down() -> None:
+    assert Source("kev", "https://example.org/kev.json?key=secret#secret").address == "https://example.org/kev.json"
+    assert Source("kev", "/srv/kev.json").address == ""
+
+
 def test_no_feed_is_switched_on_by_default_and_cve_records_come_last() -> None:
     assert configured(Settings()) == []
     on = Settings(intel=IntelSettings(feeds=("cve", "kev"), cve="/a", kev="/b"))
