@@ -89,7 +89,8 @@ def without(spans: Iterable[PortRange], others: Iterable[PortRange]) -> tuple[Po
         low = span.first
         while at < len(gone) and gone[at].last < low:
             at += 1
-        for other in gone[at:]:
+        for index in range(at, len(gone)):  # a slice of a long list, for each of many ranges, takes minutes
+            other = gone[index]
             if other.first > span.last:
                 break
             if other.first > low:

@@ -117,7 +117,7 @@ def parse(text: str, name: str) -> Own:
     """What a file's text says; `name` is the file's, for the errors. Raises BadInput with every fault and its line."""
     try:
         file = File.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput(f"{name} is no TOML: {error}.", "Mend it there.") from None
     except ValidationError as error:
         lines = Lines(text)

@@ -15,6 +15,8 @@ from schemas.events.observations import ServiceObservation
 MENDERS = re.compile(r"debian|raspbian|ubuntu|red ?hat|centos|rocky|alma|suse|amazon|fedora|freebsd|netbsd|\bel\d|mariadb", re.IGNORECASE)
 """Who builds packages of versions and mends them in place."""
 SYSTEMS = {"windows": "windows", "linux": "linux", "macos": "macos", "mac os": "macos", "freebsd": "freebsd", "darwin": "macos"}
+WHOLE = {"apache:httpserver": 3}
+"""How many numbers a version has, of products that may show the branch alone: httpd does with `ServerTokens Major` (2) or `Minor` (2.4)."""
 FAMILIES = frozenset(SYSTEMS.values())
 MOST_TEXT = 1024  # characters of a banner that are looked at
 
@@ -67,7 +69,7 @@ def seen(cpes: tuple[str, ...], version: str = "", builder: str = "", revision: 
         key = product_key(parts[1], parts[2]) if parts else ""
         if parts and key and not is_distribution(key):
             own = parts[3] or (upstream(version) if parts[0] == "a" else "")
-            found[key] = own or found.get(key, "")
+            found[key] = (own if whole(key, own) else "") or found.get(key, "")
     if "mariadb" in builder.lower() and "oracle:mysql" in found:
         del found["oracle:mysql"]  # MariaDB calls itself MySQL 5.5.5 for old clients
     distribution = distribution_of(builder)
@@ -83,6 +85,11 @@ def builder_in(text: str) -> str:
     """Who built the package, where a text names one who mends versions in place; '' otherwise."""
     found = MENDERS.search(text[:MOST_TEXT])
     return found[0] if found else ""
+
+
+def whole(key: str, version: str) -> bool:
+    """Whether it is a version, and not the branch that a product shows in its place: of that nobody can say which ranges hold it."""
+    return len([one for one in version.split(".") if one]) >= WHOLE.get(key, 0)
 
 
 def upstream(version: str) -> str:

@@ -131,6 +131,8 @@ class _Reader:
             raise UnreadableScanError(f"It is no XML in line {error.lineno}: {words}.", cut_off=last) from None
         except UnreadableScanError as error:
             raise UnreadableScanError(f"{error} (line {self._parser.CurrentLineNumber})") from None
+        except (LookupError, ValueError) as error:  # what Python says of an encoding that is none, or not of single bytes
+            raise UnreadableScanError(f"Its encoding can't be read: {error}.") from None
 
     def taken(self) -> list[Item]:
         """What is complete since the last call."""

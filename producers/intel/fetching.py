@@ -6,7 +6,7 @@ content encoding as well.
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,26 +40,41 @@ class Bounds:
 
 def fetch(url: str, to: Path, known: Validators, bounds: Bounds, told: Told = lambda *_: None) -> Validators | None:
     """Put the body into a file; None if it has not changed since `known`. Raises FeedError with the reason."""
-    deadline = time.monotonic() + bounds.seconds
+    try:
+        return asyncio.run(_fetch(url, to, known, bounds, told))
+    except TimeoutError:
+        came = to.stat().st_size if to.exists() else 0
+        raise FeedError(f"it took too long: {came} bytes came in time") from None
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise FeedError(f"it can't be fetched ({type(error).__name__}: {error})") from None
+
+
+async def _fetch(url: str, to: Path, known: Validators, bounds: Bounds, told: Told) -> Validators | None:
     headers = {"User-Agent": "driftline", "Accept-Encoding": "identity"}
     headers |= {name: value for name, value in (("If-None-Match", known.etag), ("If-Modified-Since", known.last_modified)) if value}
-    try:
-        with httpx.Client(timeout=WAIT_SECONDS, follow_redirects=False) as client:
-            place = httpx.URL(url)
-            for _ in range(MOST_REDIRECTS + 1):
-                with client.stream("GET", place, headers=headers) as response:
-                    if response.has_redirect_location:
-                        place = _next_place(place, response)
-                    elif response.status_code == httpx.codes.NOT_MODIFIED and (known.etag or known.last_modified):
-                        return None
-                    elif response.status_code == httpx.codes.OK:
-                        _save(response, to, bounds.most, deadline, told)
-                        return Validators(response.headers.get("ETag", "")[:512], response.headers.get("Last-Modified", "")[:128])
-                    else:
-                        raise FeedError(f"the server answers {response.status_code} {response.reason_phrase}".rstrip())
-            raise FeedError(f"the server redirects more than {MOST_REDIRECTS} times")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise FeedError(f"it can't be fetched ({type(error).__name__}: {error})") from None
+    async with (
+        asyncio.timeout(bounds.seconds),  # httpx's own limits are for each read: a server that drips would hold us for ever
+        httpx.AsyncClient(timeout=WAIT_SECONDS, follow_redirects=False) as client,
+    ):
+        place = httpx.URL(url)
+        for _ in range(MOST_REDIRECTS + 1):
+            async with client.stream("GET", place, headers=headers) as response:
+                if response.has_redirect_location:
+                    place = _next_place(place, response)
+                elif response.status_code == httpx.codes.NOT_MODIFIED and (known.etag or known.last_modified):
+                    return None
+                elif response.status_code == httpx.codes.OK:
+                    await _save(response, to, bounds.most, told)
+                    return Validators(_validator(response, "ETag", 512), _validator(response, "Last-Modified", 128))
+                else:
+                    raise FeedError(f"the server answers {response.status_code} {response.reason_phrase}".rstrip())
+    raise FeedError(f"the server redirects more than {MOST_REDIRECTS} times")
+
+
+def _validator(response: httpx.Response, name: str, most: int) -> str:
+    """What the server gave, as it can be sent back; '' for what can't: half an ETag would match nothing."""
+    value: str = response.headers.get(name, "")
+    return value if len(value) <= most and value.isascii() and value.isprintable() else ""
 
 
 def _next_place(place: httpx.URL, response: httpx.Response) -> httpx.URL:
@@ -70,18 +85,16 @@ def _next_place(place: httpx.URL, response: httpx.Response) -> httpx.URL:
     return there
 
 
-def _save(response: httpx.Response, to: Path, most: int, deadline: float, told: Told) -> None:
+async def _save(response: httpx.Response, to: Path, most: int, told: Told) -> None:
     length = response.headers.get("Content-Length", "")
     total = int(length) if length.isdecimal() else None
     if total is not None and total > most:
         raise FeedError(f"it has {total} bytes, more than {most}")
     came = 0
-    with to.open("wb") as file:
-        for chunk in response.iter_raw():
+    with to.open("wb", buffering=0) as file:
+        async for chunk in response.aiter_raw():
             came += len(chunk)
             if came > most:
                 raise FeedError(f"it has more than {most} bytes")
-            if time.monotonic() > deadline:
-                raise FeedError(f"it took too long: {came} bytes came in time")
             file.write(chunk)
             told(came, total)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -140,8 +141,8 @@ class JsonStream:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise FeedError(f"the member {next(name for name in names if names.count(name) > 1)[:60]!r} stands twice")
+        again = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise FeedError(f"the member {again[:60]!r} stands twice")
     return found
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gzip
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from producers.intel.statements import FeedError
 
@@ -20,6 +22,8 @@ RATIO, FREE = 100, 16 << 20
 """JSON of CVE records packs to a sixth up to a twentieth."""
 CHUNK = 1 << 20
 MOST_FILES = 2_000_000
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How members of a zip file may be packed. Of the others zipfile unpacks a megabyte at once, whatever comes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +111,25 @@ def _folder(path: Path, wanted: re.Pattern[str], limit: _Limit) -> Iterator[Open
 
 
 def _zip(file: BinaryIO, wanted: re.Pattern[str], limit: _Limit) -> Iterator[Opened]:
+    with _sound():
+        archive = zipfile.ZipFile(file)
+    with archive:
+        found = [one for one in archive.infolist() if wanted.fullmatch(one.filename.rpartition("/")[2])]
+        if not found:
+            raise FeedError(f"the zip file holds no file named like {wanted.pattern}")
+        _check(found, limit)
+        for one in found:
+            yield Opened(one.filename, _member(archive, one, limit))
+
+
+@contextmanager
+def _sound() -> Iterator[None]:
+    """Whatever zipfile raises for what is no sound zip file becomes a FeedError; a name may be no UTF-8, an offset before the begin."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            found = [one for one in archive.infolist() if wanted.fullmatch(one.filename.rpartition("/")[2])]
-            if not found:
-                raise FeedError(f"the zip file holds no file named like {wanted.pattern}")
-            _check(found, limit)
-            for one in found:
-                with archive.open(one) as member:
-                    yield Opened(one.filename, _member(member, limit, one))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        yield
+    except FeedError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError, struct.error) as error:
         raise FeedError(f"the zip file is cut, damaged or locked ({error})") from None
 
 
@@ -124,13 +137,16 @@ def _check(found: list[zipfile.ZipInfo], limit: _Limit) -> None:
     """What the table of contents says must be within the limits before anything is unpacked."""
     if len(found) > MOST_FILES:
         raise FeedError(f"the zip file holds more than {MOST_FILES} records")
+    if other := next((one for one in found if one.compress_type not in METHODS), None):
+        raise FeedError(f"{other.filename} is not packed by deflate, but by method {other.compress_type}")
     unpacked = sum(one.file_size for one in found)
     limit.check(unpacked, sum(one.compress_size for one in found), unpacked)
 
 
-def _member(member: IO[bytes], limit: _Limit, info: zipfile.ZipInfo) -> Iterator[bytes]:
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: _Limit) -> Iterator[bytes]:
     total = 0
-    while chunk := member.read(CHUNK):
-        total += len(chunk)
-        limit.take(len(chunk), info.compress_size, total)
-        yield chunk
+    with _sound(), archive.open(info) as member:
+        while chunk := member.read(CHUNK):
+            total += len(chunk)
+            limit.take(len(chunk), info.compress_size, total)
+            yield chunk

@@ -22,6 +22,11 @@ class Source:
         """Whether it is fetched."""
         return "://" in self.place
 
+    @property
+    def address(self) -> str:
+        """The URL as everybody may read it, without its query, which may hold a key; '' for a path, which means nothing to others."""
+        return self.place.partition("#")[0].partition("?")[0] if self.remote else ""
+
 
 def named(places: Mapping[str, Iterable[str]]) -> list[Source]:
     """The sources by feed. CVE records come last: a rejected one goes whatever the others say. Raises BadInput for a wrong URL."""

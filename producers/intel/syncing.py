@@ -108,9 +108,9 @@ def _read(settings: Settings, job: _Job, folder: Path, known: Validators, now_ms
     outcome, path = job.outcome, Path(job.outcome.source.place)
     name, url = job.feed.name, ""
     if outcome.source.remote:
-        path, url = folder / f"{name}-{id(job)}", outcome.source.place
+        path, url = folder / f"{name}-{id(job)}", outcome.source.address
         bounds = Bounds(min(job.feed.most, settings.intel.download_mb * MB), settings.intel.download_minutes * 60)
-        found = fetch(url, path, known, bounds, lambda came, total: told(name, "fetching", came, total))
+        found = fetch(outcome.source.place, path, known, bounds, lambda came, total: told(name, "fetching", came, total))
         if found is None:
             outcome.note = "not changed since it was fetched last"
             return
@@ -157,10 +157,9 @@ def _merge(table: IntelTable, job: _Job, manner: Manner, told: Told) -> None:
             table.put(cve, after)
             outcome.written += after is not None
             outcome.withdrawn += after is None
-    url = outcome.source.place if outcome.source.remote else ""  # a path of this machine means nothing to others
     for cve in gone:
         before = table.get(cve)
-        after = dropped(before, feed.name, spool.as_of, url) if before is not None else None
+        after = dropped(before, feed.name, spool.as_of, outcome.source.address) if before is not None else None
         if before is not None and after is not before:
             table.put(cve, after)
             outcome.withdrawn += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -68,3 +69,11 @@ def test_any_bytes_are_objects_or_refused(content: bytes, size: int) -> None:
 def test_lines_come_whole(found: list[bytes], size: int) -> None:
     content = b"".join(line + b"\n" for line in found)
     assert list(lines(pieces(content, size))) == [line + b"\n" for line in found]
+
+
+def test_a_member_that_stands_twice_is_found_in_time_among_many() -> None:
+    members = b",".join(b'"%06d":1' % number for number in range(300_000))
+    started = time.process_time()
+    with pytest.raises(FeedError, match="'299999' stands twice"):
+        list(JsonStream(pieces(b'{"entry":{' + members + b',"299999":2}}', 1 << 20)).values())
+    assert time.process_time() - started < 30

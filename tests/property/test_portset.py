@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events.base import PortRange
-from schemas.portset import PortSets, expand, holds, parse_port_sets, parse_ports, ranges, show_port_sets, show_ports
+from schemas.portset import PortSets, expand, holds, parse_port_sets, parse_ports, ranges, show_port_sets, show_ports, without
 
 ports = st.sets(st.integers(1, 65535) | st.integers(1, 40), max_size=60)
 
@@ -57,6 +57,13 @@ def test_many_whole_ranges_cost_no_time() -> None:
     begun = time.monotonic()
     assert parse_ports(",".join(["1-65535"] * 20_000)) == (PortRange(first=1, last=65535),)
     assert time.monotonic() - begun < 5.0
+
+
+def test_every_second_port_without_the_others_costs_little_time() -> None:
+    odd, even = ranges(range(1, 65536, 2)), ranges(range(2, 65536, 2))
+    begun = time.process_time()
+    assert all(without(odd, even) == odd for _ in range(3))
+    assert time.process_time() - begun < 5.0
 
 
 @given(ports, ports)

@@ -237,6 +237,7 @@ PARAMETER = '<!DOCTYPE nmaprun [<!ENTITY % a SYSTEM "http://198.18.0.1/x"> %a;]>
         ("<nmaprun><a b='", "no XML"),
         ("<nmaprun start='1'><host><address addr='1.2.3' addrtype='ipv4'/></host></nmaprun>", "no IP address"),
         ("<nmaprun><scaninfo protocol='tcp' services='1-99999'/></nmaprun>", "list of ports"),
+        *((f"<?xml version='1.0' encoding='{name}'?><nmaprun/>", "encoding") for name in ("klingon", "big5", "utf-7", "hex", "idna")),
     ],
 )
 def test_hostile_xml_is_refused(text: str, reason: str) -> None:

@@ -243,6 +243,31 @@ def test_a_cut_zip_is_refused(content: bytes, tmp_path: Path) -> None:
         list(statements(BY_NAME["cve"], path))
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_with_a_byte_changed_is_read_or_refused(packing: int, tmp_path: Path) -> None:
+    path = tmp_path / "some.zip"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("a/CVE-2024-1000.json", lines(cve("CVE-2024-1000")))
+        archive.writestr("a/b\u00e9/CVE-2024-1001.json", lines(cve("CVE-2024-1001")))
+    content, refused = path.read_bytes(), 0
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            list(statements(BY_NAME["cve"], path))
+        except (FeedError, OSError):
+            refused += 1
+    assert refused > len(content) / 2
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_is_packed_by_what_unpacks_without_a_limit_is_refused(packing: int, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("CVE-2024-1000.json", lines(cve("CVE-2024-1000")))
+    with pytest.raises(FeedError, match="not packed by deflate"):
+        next(statements(BY_NAME["cve"], path))
+
+
 def test_the_place_in_a_zip_is_named(tmp_path: Path) -> None:
     path = packed_records(tmp_path / "some.zip", {"a/CVE-2024-1000.json": lines(cve("CVE-2024-1000")), "a/CVE-2024-1001.json": b"{"})
     with pytest.raises(FeedError, match=r"a/CVE-2024-1001.json: line 1"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socketserver
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,6 +53,11 @@ def test_what_is_no_feeds_address(place: str) -> None:
         named({"kev": [place]})
 
 
+def test_a_key_in_a_feeds_address_is_not_written_down() -> None:
+    assert Source("kev", "https://example.org/kev.json?key=secret#secret").address == "https://example.org/kev.json"
+    assert Source("kev", "/srv/kev.json").address == ""
+
+
 def test_no_feed_is_switched_on_by_default_and_cve_records_come_last() -> None:
     assert configured(Settings()) == []
     on = Settings(intel=IntelSettings(feeds=("cve", "kev"), cve="/a", kev="/b"))
@@ -95,3 +103,50 @@ def test_a_body_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def answering(text: bytes, then: bytes = b"") -> Iterator[str]:
+    """A server that answers anybody with `text`, and then with `then` again and again."""
+    ended = threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(text)
+            try:
+                while then and not ended.wait(0.05):
+                    self.request.sendall(then)
+            except OSError:
+                pass
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("text", "then"), [(b"HTTP/1.1 200 OK\r\n", b"X-A: 1\r\n"), (b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n")]
+)
+def test_headers_that_never_end_are_given_up(text: bytes, then: bytes, tmp_path: Path) -> None:
+    with answering(text, then) as url, pytest.raises(FeedError, match="took too long: 0 bytes"):
+        fetch(url, tmp_path / "x", Validators(), Bounds(100, 0.5))
+
+
+def test_an_etag_that_cannot_be_sent_back_is_none(tmp_path: Path) -> None:
+    with answering(b'HTTP/1.1 200 OK\r\nETag: "\xe9"\r\nLast-Modified: Sun\r\nContent-Length: 2\r\n\r\n{}') as url:
+        assert fetch(url, tmp_path / "x", Validators(), Bounds(100, 20.0)) == Validators("", "Sun")
+
+
+def test_a_redirect_to_what_is_no_name_is_refused(tmp_path: Path) -> None:
+    location = b"http://" + b"a" * 70 + b".example/"
+    with answering(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location + b"\r\n\r\n") as url, pytest.raises(FeedError):
+        fetch(url, tmp_path / "x", Validators(), Bounds(100, 20.0))

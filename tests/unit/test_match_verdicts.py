@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from infra.app.commands.match import _evidence
 from processors.match.evidence import Seen, seen, seen_in
-from processors.match.matcher import Matcher, telling
+from processors.match.matcher import LEAST, Matcher, telling
 from processors.match.matching import Match, keys_of, known, match
 from processors.match.rulings import Verdict
 from schemas.events.intel import AffectedProduct, IntelRecord, VersionChange, VersionRange, VersionStatus
@@ -147,6 +148,27 @@ def test_the_hardware_of_a_firmware_need_not_be_seen() -> None:
     found = judge(seen(("cpe:/o:acme:server_x_firmware:1.0",)), said)
     assert found is not None
     assert found.verdict is AFFECTED
+
+
+@pytest.mark.parametrize("shown", ["2", "2.4", "2."])
+def test_a_branch_that_httpd_shows_in_place_of_its_version_says_nothing(shown: str) -> None:
+    said = product(span("2.4.0", "2.4.50"), vendor="apache", product="http_server", default_status=VersionStatus.UNAFFECTED)
+    late = product(span("2.4.30", "2.4.50"), vendor="apache", product="http_server", default_status=VersionStatus.UNAFFECTED)
+    for one in (said, late):
+        found = judge(seen((f"cpe:2.3:a:apache:http_server:{shown}:*:*:*:*:*:*:*",)), one)
+        assert found is not None
+        assert (found.verdict, found.confidence < LEAST) == (Verdict.POSSIBLE, True)
+    exact = judge(seen(("cpe:2.3:a:apache:http_server:2.4.49:*:*:*:*:*:*:*",)), late)
+    assert exact is not None
+    assert exact.verdict is Verdict.AFFECTED
+
+
+def test_openssh_for_windows_is_microsofts_build() -> None:
+    shown = _evidence(b'{"banner": "SSH-2.0-OpenSSH_for_Windows_9.5"}', 1).seen()
+    said = product(span("8.5p1", to="9.7p1"), vendor="openbsd", product="openssh", default_status=VersionStatus.UNAFFECTED)
+    found = judge(shown, said)
+    assert found is not None
+    assert (found.verdict, "Microsoft mends versions in place" in found.reason) == (Verdict.POSSIBLE, True)
 
 
 def test_without_a_version_it_is_hardly_possible_and_no_finding() -> None:

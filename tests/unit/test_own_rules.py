@@ -110,6 +110,11 @@ def test_faults_are_named_with_their_line(text: str, line: int, sentence: str) -
     assert f"rules.toml:{line}:" in str(caught.value) or f"at line {line}" in str(caught.value)
 
 
+def test_a_file_that_is_nested_too_deeply_is_no_toml() -> None:
+    with pytest.raises(BadInput, match="is no TOML"):
+        parse("off = " + "[" * 5000, "rules.toml")
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(BadInput) as caught:
         parse(RULE + "when = { prot = 80 }\ncolour = 'red'\n", "rules.toml")

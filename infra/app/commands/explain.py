@@ -22,14 +22,13 @@ from processors.correlate.judging import judge
 from processors.match.matching import Match
 from processors.match.rulings import Verdict
 from producers.intel.feeds import BY_NAME, statements
-from producers.intel.statements import CVE, FeedError, Rejected
+from producers.intel.statements import CVE, FeedError, Rejected, record_of
 from schemas.codec import Codec, UndecodableError
 from schemas.events.base import Event
 from schemas.events.context import Criticality, InventoryRecord
 from schemas.events.findings import Exposure, Finding, FiredRule
 from schemas.events.intel import IntelRecord
 from schemas.events.observations import ServiceObservation
-from schemas.plain import Plain
 
 app = typer.Typer()
 ADDRESS = "192.0.2.1"
@@ -118,8 +117,7 @@ def in_file(path: Path, cve: str) -> IntelRecord | None:
     try:
         for one in statements(BY_NAME["cve"], path):
             if not isinstance(one, Rejected) and one["cve"] == cve:
-                found = codec.decode("intel", codec.encode("intel", Plain("IntelRecord", one)))
-                return found if isinstance(found, IntelRecord) else None
+                return record_of(one, codec)
     except (FeedError, OSError) as error:
         raise BadInput(f"{path} can't be read: {error}.", "Name a file with one CVE JSON 5 record a line, plain or gzip.") from None
     return None

@@ -119,7 +119,7 @@ def _events(file: Path, scanner: Scanner, what: Import, partial: bool) -> Iterat
         info = next(read, None)
         if isinstance(info, ScanInfo):
             yield from looks(info, (one for one in read if isinstance(one, HostSeen)), what)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # a time that no calendar has
         words = what_is_wrong(error) if isinstance(error, ValidationError) else str(error)
         raise BadInput(f"{file} can't be imported: {words}.", "Nothing of it was taken.") from None
 

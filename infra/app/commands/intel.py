@@ -235,5 +235,5 @@ def _audit(outcomes: Sequence[Outcome]) -> None:
     actor = local_actor()
     with publisher(load_settings()) as outlet:
         for one in done:
-            detail = f"{one.written} written, {one.withdrawn} withdrawn, from {one.source.place}"
+            detail = f"{one.written} written, {one.withdrawn} withdrawn, from {one.source.address or one.source.place}"
             outlet.publish("audit", actor.name, audit(actor, "intel.sync", one.source.feed, detail, now()))

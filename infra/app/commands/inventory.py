@@ -100,13 +100,19 @@ def _lines(file: Path) -> list[tuple[int, object]]:
         raise BadInput(f"{file} can't be read: it is not UTF-8 text ({error.reason}).", "Name a file of UTF-8 text.") from None
     if file.suffix == ".csv":
         reader = csv.DictReader(text.splitlines())
-        return [(reader.line_num, row) for row in reader]
+        try:
+            return [(reader.line_num, row) for row in reader]
+        except csv.Error as error:
+            raise BadInput(f"{file}:{reader.line_num}: it is no CSV: {error}.", "Nothing was pushed.") from None
     return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
 def _record(line: object, zones: Sequence[str]) -> InventoryRecord:
     """The record of a line, with its network and services as keys and rules compare them. Raises ValueError for a line that holds none."""
-    fields = json.loads(line) if isinstance(line, str) else _of_csv(line) if isinstance(line, dict) else None
+    try:
+        fields = json.loads(line) if isinstance(line, str) else _of_csv(line) if isinstance(line, dict) else None
+    except RecursionError:
+        raise ValueError("the line is nested too deeply") from None
     if not isinstance(fields, dict):
         raise ValueError('a line is an object such as {"network": "198.18.0.0/24", "owner": "web team"}')
     record = InventoryRecord.model_validate({**fields, "changed_by": local_actor().name, "source": ""})
