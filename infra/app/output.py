@@ -102,8 +102,8 @@ def _narrowed(table: Table, console: Console) -> Table:
     widths = [column.min_width or 1 for column in table.columns]
     most = [max(console.measure(cell).maximum for cell in (column.header, *column.cells)) for column in table.columns]
     for _ in range(console.width - 1 - sum(width + 3 for width in widths)):
-        column = max(range(len(widths)), key=lambda one: most[one] / widths[one])
-        widths[column] += 1
+        widest = max(range(len(widths)), key=lambda one: most[one] / widths[one])
+        widths[widest] += 1
     for column, width in zip(table.columns, widths, strict=True):
         column.width = width
     return table
