@@ -26,5 +26,5 @@ def fault(one: ErrorDetails, name: str) -> str:
         return f"there is no field {name!r}"
     if one["type"] == "missing":
         return f"{name!r} is missing"
-    words = one["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    words = one["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("a valid tuple", "a list")
     return f"{name}: {words[:1].lower()}{words[1:]}"

@@ -14,6 +14,8 @@ from typing import Any
 from schemas.events.findings import Finding, FindingStatus, Place, Rank
 
 VERSION = "1.6.0"
+EXPLOITED = "known-exploited"
+"""The rule whose CVEs are all in KEV."""
 VULNERABILITY, COMPLIANCE, DETECTION = 2002, 2003, 2004
 CLASS_NAMES = {VULNERABILITY: "Vulnerability Finding", COMPLIANCE: "Compliance Finding", DETECTION: "Detection Finding"}
 ACTIVITIES = {1: "Create", 2: "Update", 3: "Close"}
@@ -216,7 +218,7 @@ def _incident(finding: Finding) -> dict[str, Any]:
 
 
 def _vulnerability(finding: Finding, cwes: list[str]) -> dict[str, Any]:
-    shared = {
+    shared: dict[str, Any] = {
         "title": finding.title,
         "desc": finding.why,
         "severity": SEVERITIES[finding.rank][1],
@@ -227,6 +229,8 @@ def _vulnerability(finding: Finding, cwes: list[str]) -> dict[str, Any]:
         "vendor_name": "Driftline",
         "category": finding.rule,
     }
+    if finding.rule == EXPLOITED:
+        shared["is_exploit_available"] = True
     # exactly one of advisory, cve, cwe per entry
     named: list[dict[str, Any]] = [{"cve": _cve(cve)} for cve in finding.cves] or [{"cwe": _cwe(cwe)} for cwe in cwes]
     return {"vulnerabilities": [{**shared, **one} for one in named]}

@@ -143,7 +143,8 @@ def load_rules(text: str) -> tuple[Rule, ...]:
         module = _module(path) if path else importlib.import_module(text.partition(":")[0])
         found = getattr(module, name)
     except Exception as error:  # noqa: BLE001  it is somebody's module: whatever it raises
-        raise BadInput(f"No rules can be read from {text}: {type(error).__name__}: {error}.", "A file has them as RULES.") from None
+        way = "A Python file has them as RULES; a TOML file is tried with DRIFTLINE_CORRELATOR__RULES=FILE driftline backtest."
+        raise BadInput(f"No rules can be read from {text}: {type(error).__name__}: {error}.", way) from None
     rules = (found,) if isinstance(found, Rule) else tuple(found) if isinstance(found, list | tuple) else ()
     if not rules or not all(isinstance(one, Rule) for one in rules):
         raise BadInput(f"{name} of {text} is no Rule and no sequence of them.", "See processors/correlate/contract.py.")

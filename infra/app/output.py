@@ -5,6 +5,7 @@ Whatever a scanned host, a stranger's record or a server said is printed as plai
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape as without_markup
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -81,7 +83,7 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, A
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
     console = rows_out()
     if fits(table, console):
-        console.print(table)
+        console.print(_narrowed(table, console))
     else:
         for number, row in enumerate(found, 1):
             console.print(_record(title, f"{number} of {len(found)}", columns, row), "")
@@ -90,6 +92,21 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, A
 def fits(table: Table, console: Console) -> bool:
     """Whether the console is wide enough to break no word of the table, nor cut a cell to a ribbon."""
     return sum((column.min_width or 1) + 3 for column in table.columns) + 1 <= console.width
+
+
+def _narrowed(table: Table, console: Console) -> Table:
+    """The table with widths of its own where rich would cut it: what rich takes from the widest columns ignores their least widths."""
+    lines = itertools.islice(Segment.split_lines(console.render(table)), 3)  # the title, and lines of the table
+    if max(map(Segment.get_line_length, lines)) <= console.width:
+        return table
+    widths = [column.min_width or 1 for column in table.columns]
+    most = [max(console.measure(cell).maximum for cell in (column.header, *column.cells)) for column in table.columns]
+    for _ in range(console.width - 1 - sum(width + 3 for width in widths)):
+        widest = max(range(len(widths)), key=lambda one: most[one] / widths[one])
+        widths[widest] += 1
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = width
+    return table
 
 
 def _narrowest(cell: object) -> int:

@@ -6,7 +6,7 @@ import ipaddress
 import math
 from dataclasses import dataclass
 
-from processors.correlate.contract import Judgement, ServiceFacts, printable
+from processors.correlate.contract import EVIDENCE_LIMIT, Judgement, ServiceFacts, printable
 from schemas.events.context import Criticality
 from schemas.events.findings import FiredRule
 
@@ -51,7 +51,7 @@ def adjust(rule: str, source: str, judgement: Judgement, facts: ServiceFacts) ->
     ceiling = clamp(judgement.ceiling, 0, 100)
     floor = clamp(judgement.floor, 0, ceiling)
     base = clamp(judgement.base, floor, ceiling)
-    fired = [FiredRule(rule=rule, effect=f"base {base:g}", input=printable(judgement.saw), source=source), *judgement.steps]
+    fired = [FiredRule(rule=rule, effect=f"base {base:g}", input=printable(judgement.saw, EVIDENCE_LIMIT), source=source), *judgement.steps]
     if judgement.proven and base - PROOF_FLOOR > floor:
         floor = round(base - PROOF_FLOOR, 1)
         fired.append(FiredRule(rule=PROOF.name, effect=f"floor {floor:g}", input="shown by a probe", source=PROOF.source))

@@ -25,7 +25,7 @@ from schemas.events.context import InventoryRecord
 from schemas.events.findings import FiredRule
 from schemas.events.observations import ServiceObservation
 
-SEEN_LIMIT = 200
+SEEN_LIMIT, EVIDENCE_LIMIT = 200, 512
 TABLES = Tables()
 
 
@@ -116,8 +116,9 @@ class Rule:
 
 
 def printable(text: str, limit: int = SEEN_LIMIT) -> str:
-    """Hostile text made fit for a sentence: printable characters only, one line, capped."""
+    """Hostile text made fit for a sentence: printable characters only, one line, capped, with a sign that it was."""
     if len(text) <= limit and text.isprintable():
         return " ".join(text.split())
     kept = "".join(one if one.isprintable() else " " for one in text[: limit * 2])
-    return " ".join(kept.split())[:limit]
+    words = " ".join(kept.split())
+    return words if len(words) <= limit and len(text) <= limit * 2 else f"{words[: limit - 1]}…"

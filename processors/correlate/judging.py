@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 
 from infra.core.errors import Poison
 from processors.correlate.adjustments import adjust
-from processors.correlate.contract import Judgement, Rule, ServiceFacts, printable
+from processors.correlate.contract import EVIDENCE_LIMIT, Judgement, Rule, ServiceFacts, printable
 from schemas.events.findings import Exposure, ExposureEvent, Place
 from schemas.ids import content_id, finding_id
 
-EVIDENCE_LIMIT = 512
 CONTENT = tuple(name for name in Exposure.model_fields if name not in ("event", "revision", "evidence_ids", "observed_at"))
 
 

@@ -7,6 +7,7 @@ what is known of attacks to come (EPSS) before how bad one would be (CVSS), then
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 from processors.correlate.ssvc import GUIDE, Action, Decision, Evidence, Point, decide, evidence_in, metrics_of
@@ -81,6 +82,12 @@ def _urgency(known: Evidence, mission: Point) -> Urgency:
     return Urgency(round(base, 3), floor, ceiling, decision, tuple(steps), local)
 
 
+def _below(percentile: float) -> str:
+    """A percentile in words, rounded down: no CVE is above 100% of all."""
+    tenths = math.floor(round(percentile * 1000, 6))
+    return f"{min(tenths, 999) / 10:g}%"
+
+
 def within(known: Evidence, decision: Decision) -> tuple[float, str]:
     """The place in the band, 0 to 1, and what it rests on in words."""
     attack, automatable, impact, _ = (one.counted for one in decision.points)
@@ -89,6 +96,6 @@ def within(known: Evidence, decision: Decision) -> tuple[float, str]:
     place = EPSS * percentile + CVSS * score
     place += AUTOMATABLE * (automatable == "yes") + IMPACT * (impact == "total")
     place += EXPLOITATION * {"none": 0.0, "poc": 0.5, "active": 1.0}[attack]
-    epss = f"EPSS unknown, counts as {UNKNOWN:.0%}" if known.percentile is None else f"EPSS above {percentile:.0%} of all CVEs"
+    epss = f"EPSS unknown, counts as {UNKNOWN:.0%}" if known.percentile is None else f"EPSS above {_below(percentile)} of all CVEs"
     cvss = f"CVSS unknown, counts as {10 * UNKNOWN:g}" if known.cvss is None else f"CVSS {known.cvss:g}"
     return place, f"{place:.0%} of the band: {epss}, {cvss}"

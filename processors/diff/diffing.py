@@ -176,7 +176,8 @@ def _compare(draft: Draft, service: ServiceState, new: Service, table: Fingerpri
     if seen is None or (new == seen and evidence_of(new, new, new) == new["evidence"]):
         return  # nothing is known of it, or nothing else than before
     old = table.fill(seen)
-    merged = draft.fitting(service, merge(old, new))
+    # What the texts that are left say counts: a look without them (an import) takes back no package's revision.
+    merged = draft.fitting(service, table.fill(merge(old, new)))
     differs, swapped = differences(old, merged), certificate_of(old) != certificate_of(merged) and bool(certificate_of(old))
     draft.put({**service, "seen": merged if differs or swapped else refine(old, merged)})
     if differs:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from processors.enrich.fingerprints import MARK, PACKAGE
+from processors.enrich.fingerprints import MARK, PACKAGE, same_product
 from schemas.plain import Hop, Http, Service, Tls
 
 STEADY_HEADERS = ("x-powered-by", "x-generator", "strict-transport-security")
@@ -17,7 +17,7 @@ PASSING_STATUS = 429
 
 def merge(old: Service, new: Service) -> Service:
     """What is known after `new`. A different product replaces all; else fields that `new` does not know are kept."""
-    if old["product"] and new["product"] and old["product"] != new["product"]:
+    if _other_product(old, new):
         return new
     named = new if new["product"] or not old["product"] else old
     version = named["version"] or old["version"]
@@ -40,6 +40,22 @@ def merge(old: Service, new: Service) -> Service:
         "facts": {**facts, **new["facts"]},
         "evidence": evidence_of(old, new, named),
     }
+
+
+def _other_product(old: Service, new: Service) -> bool:
+    """Whether the two name different products, not one at more or less length (`Apache`, nmap's `Apache httpd`)."""
+    before, after = old["product"], new["product"]
+    if not before or not after or before == after:
+        return False
+    known, found = _applications(old), _applications(new)
+    if known and found:
+        return known.isdisjoint(found)
+    return not (same_product(before, after) or same_product(after, before))
+
+
+def _applications(seen: Service) -> set[str]:
+    """The products of a service's CPE names (2.2 URIs, NISTIR 7695); without vendors, which scanners name differently."""
+    return {cpe.split(":")[3] for cpe in seen["cpes"] if cpe.startswith("cpe:/a:") and cpe.count(":") >= 3}
 
 
 def evidence_of(old: Service, new: Service, named: Service) -> list[str]:
@@ -78,6 +94,8 @@ def differences(old: Service, new: Service) -> tuple[str, ...]:
     found = [name for name in before if before[name] != after[name]]
     if "version" in found and new["version"].startswith(f"{old['version']} ") and old["version"]:
         found.remove("version")  # the same version, said at more length
+    if "product" in found and old["product"] and new["product"] and not _other_product(old, new):
+        found.remove("product")
     return tuple(found)
 
 

@@ -89,7 +89,8 @@ def _told(number: int, record: dict[str, Any], read: Any) -> Iterator[HostSeen]:
     try:
         yield from read(record)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-        words = str(error) if isinstance(error, UnreadableScanError) else f"{type(error).__name__}: {str(error)[:120]}"
+        words = f"it has no {error}." if isinstance(error, KeyError) else f"{type(error).__name__}: {str(error)[:120]}."
+        words = str(error) if isinstance(error, UnreadableScanError) else words
         raise UnreadableScanError(f"Record {number} is not as the scanner writes it: {words}") from None
 
 

@@ -73,7 +73,12 @@ def read_netbox(documents: Sequence[object]) -> Snapshot:
     pages = [Listing.model_validate(one) for one in documents]
     entries = [entry for page in pages for entry in page.results]
     if len(entries) != _said(pages) or len({(_kind(entry), entry.id) for entry in entries}) != len(entries):
-        raise ValueError(f"its lists are not whole: {len(entries)} of {_said(pages)} objects; ask with ?limit=0, or give each page once")
+        last = "" if any(page.next is None for page in pages) else ", and the last page is missing"
+        told = sorted({page.count for page in pages})
+        raise ValueError(
+            f"its lists are not whole: {len(entries)} objects, where they say {' and '.join(map(str, told))}{last}; "
+            "ask with ?limit=0, or give each page once"
+        )
     hosts: dict[tuple[str, int], list[str]] = {}
     found: list[Member] = []
     nameless = 0

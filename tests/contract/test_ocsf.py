@@ -61,6 +61,7 @@ CASES = [
     finding(),
     finding(rules=PLAIN, rank=Rank.INFO, risk=5.0),
     finding(cves=("CVE-2024-0001", "CVE-2024-0002"), revision=4),
+    under("known-exploited", "CISA BOD 22-01", cves=("CVE-2024-0001",)),
     finding(tags=("dmz", "web"), baseline=True, reopened=2),
     finding(review=Review(status=ReviewStatus.DONE, content_hash="c", model="m", prompt_hash="p", explanation="Because.")),
     *(under(one.name, one.source, status=status) for one in BUILT_IN for status in (FindingStatus.OPEN, FindingStatus.RESOLVED)),
@@ -99,6 +100,15 @@ def test_the_check_sees_what_is_wrong() -> None:
 def test_a_cwe_makes_it_a_vulnerability_and_its_absence_a_detection() -> None:
     assert to_ocsf(finding(), "0")["vulnerabilities"][0]["cwe"]["uid"] == "CWE-306"
     assert to_ocsf(finding(rules=PLAIN), "0")["class_uid"] == DETECTION
+
+
+def test_what_attackers_use_has_an_exploit_and_of_the_rest_nothing_is_said() -> None:
+    listed, other = (
+        to_ocsf(under(rule, "CISA SSVC Guide", cves=("CVE-2024-1", "CVE-2024-2")), "0")
+        for rule in ("known-exploited", "vulnerable-version")
+    )
+    assert [one["is_exploit_available"] for one in listed["vulnerabilities"]] == [True, True]
+    assert all("is_exploit_available" not in one for one in other["vulnerabilities"])
 
 
 @pytest.mark.parametrize(

@@ -89,13 +89,23 @@ def test_what_identify_writes_is_read(intel: str) -> None:
 
 
 def test_bad_lines_are_told_and_the_others_answered(intel: str) -> None:
-    given = b'{"nope": 1}\nnot json\n[1]\n' + b"[" * 5000 + b'\n"cpe:/a:openbsd:openssh:9.6p1"\n{"cpe23": null}\n'
+    given = b'{"nope": 1}\nnot json\n[1]\n' + b"[" * 5000 + b'\n"cpe:/a:openbsd:openssh:9.6p1"\n{"cpe23": null}\n"cpe:2.3:broken"\n'
     result = call("--json", "--intel", intel, given=given)
     assert result.returncode == 2
     assert [one["line"] for one in rows(result)] == [5]
     told = result.stderr.decode()
-    assert all(f"line {number}:" in told for number in (1, 2, 3, 4))
-    assert "1 line named no product" in told
+    assert all(f"line {number}:" in told for number in (1, 2, 3, 4, 7))
+    assert "line 2: it is no JSON" in told
+    assert "'cpe:2.3:broken' is no CPE name" in told
+    assert "1 line named no product: 6." in told
+
+
+def test_a_cve_that_is_asked_for_must_be_one_and_be_known(intel: str) -> None:
+    given = b'"cpe:/a:openbsd:openssh:9.6p1"\n'
+    refused = call("--intel", intel, "--cve", "nonsense", given=given)
+    assert refused.returncode == 2
+    assert "'nonsense' is no CVE's name" in refused.stderr.decode()
+    assert "Nothing is known of CVE-2099-1111" in call("--intel", intel, "--cve", "cve-2099-1111", given=given).stderr.decode()
 
 
 @pytest.mark.long

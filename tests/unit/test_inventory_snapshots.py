@@ -78,8 +78,8 @@ def changed(document: Any, **over: object) -> Any:
         (["[]"], "no list of"),
         (['{"kind": "Service", "metadata": {}}'], "no list of"),
         ([NETBOX_DEVICES, KUBECTL], "several systems"),
-        ([changed(NETBOX_DEVICES, next="https://netbox.example/api/?offset=2")], "not whole"),
-        ([changed(NETBOX_DEVICES, count=50)], "not whole: 3 of 50"),
+        ([changed(NETBOX_DEVICES, next="https://netbox.example/api/?offset=2")], "where they say 3, and the last page is missing"),
+        ([changed(NETBOX_DEVICES, count=50)], "not whole: 3 objects, where they say 50;"),
         ([changed(NETBOX_DEVICES, next="x"), NETBOX_DEVICES], "not whole"),  # the same page twice
         ([changed(NETBOX_DEVICES, results="all")], "results"),
         ([changed(NETBOX_ADDRESSES, count=1, results=[{"id": 1, "address": "nowhere"}])], "object 1"),

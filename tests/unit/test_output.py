@@ -82,3 +82,20 @@ def test_rows_in_a_pipe_are_cut_nowhere(capsys: pytest.CaptureFixture[str], monk
     lines = capsys.readouterr().out.splitlines()
     assert all(any(value.strip() in line for line in lines) for value in row.values())
     assert len({len(line) for line in lines if line.startswith(("│", "┃", "┏", "└"))}) == 1
+
+
+def test_a_table_that_fits_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Narrow()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    vector = "8.1 CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:H/A:H"
+    rows = [
+        {"what": "technical impact (SSVC)", "is": "total", "says": "CISA-ADP", "as_of": "2024-07-02 13:18:34"},
+        {"what": "CVSS 3.1", "is": vector, "says": "cna", "as_of": "2024-09-14 02:09:26"},
+    ]
+    print_rows("CVE-2024-6387", ("what", "is", "says", "as_of"), rows, False, "")
+    lines = terminal.getvalue().rstrip("\n").splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert all(line.endswith(("┓", "┃", "┩", "│", "┘")) for line in lines[1:])
+    assert all(text in "".join(lines) for text in ("13:18:34", "02:09:26"))

@@ -14,7 +14,9 @@ from processors.correlate.catalogue import BUILT_IN, as_markdown
 from processors.correlate.contract import TABLES, ServiceFacts
 from processors.correlate.judging import judge
 from processors.correlate.rules.versions import older
+from processors.correlate.ssvc import Evidence, decide, mission
 from processors.correlate.tables import Expected, Tables
+from processors.correlate.urgency import within
 from processors.match.evidence import seen_in
 from processors.match.matcher import telling
 from processors.match.matching import Match, known, match
@@ -218,7 +220,7 @@ def test_many_vulnerabilities_of_a_version_are_one_finding_the_worst_first() -> 
     assert judgement.cves[:3] == ("CVE-2024-1000", "CVE-2024-98", "CVE-2024-97")
     assert len(judgement.cves) == 99
     assert "CVE-2024-2000" not in judgement.cves
-    assert (round(judgement.base, 1), judgement.why[:48]) == (98.6, "Of the known vulnerabilities 99 affect this vers")
+    assert (round(judgement.base, 1), judgement.why[:48]) == (98.6, "99 known vulnerabilities affect this version. CV")
     assert "2.4.49 is in version < 2.4.60, which the CVE record says is affected" in judgement.why
 
 
@@ -233,8 +235,19 @@ def test_what_is_only_possible_ranks_lower_and_says_why() -> None:
     assert bases == [62.1, 29.5]
     judgement = next(rule for rule in BUILT_IN if rule.name == "vulnerable-version").detect(given)
     assert judgement is not None
+    assert judgement.why.startswith("1 known vulnerability may affect this version: its banner can't decide that. CVE-2024-1: ")
     assert "mends versions in place" in judgement.why
+    assert judgement.steps[-1].effect == "base 29.5, floor 5, ceiling 60"
+    told = adjust("vulnerable-version", "", judgement, given).fired[0].input
+    assert told.endswith("the record does not give its fixed version")
     assert "Confirm on the host" in judgement.action
+
+
+@pytest.mark.parametrize(("percentile", "said"), [(0.999, "99.9%"), (0.99996, "99.9%"), (1.0, "99.9%"), (0.95, "95%"), (0.0, "0%")])
+def test_no_vulnerability_is_said_to_be_above_all(percentile: float, said: str) -> None:
+    rated = Evidence(kev=False, percentile=percentile)
+    _, words = within(rated, decide(rated, mission(None)))
+    assert f"EPSS above {said} of all CVEs" in words
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,8 @@ def exposures(settings: Settings, record: IntelRecord, zone: str, criticality: C
     """What the rules say of a vulnerability at a service that is surely affected."""
     rules, tables = rules_of(settings.correlator.rules)
     owned = InventoryRecord(zone=zone, network=ADDRESS, criticality=criticality) if criticality else None
-    match = Match(record, Verdict.AFFECTED, 1.0, "assumed", "", "")
-    service = ServiceObservation(port=65535, service="assumed")
+    match = Match(record, Verdict.AFFECTED, 1.0, "assumed to be affected", "", "")
+    service = ServiceObservation(port=65535, service="any service")
     facts = ServiceFacts(zone, ADDRESS, service, now(), inventory=owned, matches=(match,), tables=tables)
     found = [one for one in judge(rules, facts, (), ()).values() if record.cve in one.cves]
     if len(found) != 1:

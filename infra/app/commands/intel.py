@@ -39,6 +39,7 @@ FACTS = (
     ("technical impact (SSVC)", "ssvc_technical_impact"),
     ("published", "published"),
 )
+DAYS = ("kev_added", "kev_due")
 ALWAYS = ("kev", "epss", "ssvc_exploitation")
 
 
@@ -114,7 +115,8 @@ def show(
         _tell_synced(settings)
     unknown = [one for one in wanted if one not in {record.cve for record in records}]
     if unknown:
-        tell(f"Nothing is known of {', '.join(unknown)}: no feed that was synced names {'it' if len(unknown) == 1 else 'them'}.")
+        them = "it" if len(unknown) == 1 else "them"
+        tell(f"Nothing is known of {', '.join(unknown)}: no feed that was synced names {them}. 'driftline intel sync' brings more.")
         sys.exit(BadInput.exit_code)
 
 
@@ -152,7 +154,7 @@ def _facts(record: IntelRecord) -> list[dict[str, Any]]:
                 rows.append({"what": label, "is": "unknown"})
             continue
         giver = _giver(record, name)
-        said = "yes" if value is True else "no" if value is False else value
+        said = "yes" if value is True else "no" if value is False else value.date() if name in DAYS else value
         rows.append({"what": label, "is": said, "says": giver.name if giver else "", "as_of": giver.as_of if giver else None})
     return rows
 

@@ -20,13 +20,14 @@ from infra.core.settings import load_settings
 from processors.match.evidence import Seen, builder_in, seen
 from processors.match.matcher import Matcher
 from processors.match.matching import Match, keys_of
+from processors.match.products import cpe_parts
 from processors.match.rulings import ORDER, Verdict
 from schemas.codec import Codec
 from schemas.events.base import Event
 from schemas.events.intel import IntelRecord
 
 app = typer.Typer()
-MOST_SHOWN = 1000
+MOST_SHOWN, MOST_NAMED = 1000, 10
 COLUMNS = ("line", "cve", "verdict", "confidence", "reason", "confirm")
 INTEL = typer.Option(
     None, "--intel", help="CVE JSON 5.x records: JSON lines (plain or gzip), a folder or a zip; without it the topic intel is read."
@@ -51,6 +52,8 @@ class Evidence(BaseModel):
     def seen(self) -> Seen:
         """What it shows. Raises ValueError for a line without a CPE name and without a banner."""
         names = tuple(one for one in (self.cpe23, self.cpe, *self.cpes) if one)
+        if names and not any(cpe_parts(one) for one in names):
+            raise ValueError(f"{names[0][:100]!r} is no CPE name such as cpe:2.3:a:openbsd:openssh:9.6:p1:*:*:*:*:*:*")
         builder = self.distribution or builder_in(f"{self.version or ''} {self.extra or ''} {self.banner or ''}")
         return seen(names, self.version or "", builder, self.revision or "", f"{self.extra or ''} {' '.join(names)}")
 
@@ -67,7 +70,14 @@ def match(
 
     A line is what identify writes ({"cpe23": …, "distribution": …, "revision": …}), what it reads ({"banner_b64": …}), or a CPE name.
     """
+    from producers.intel.statements import CVE
+
+    asked = cve.strip().upper()
+    if asked and not CVE.fullmatch(asked):
+        raise BadInput(f"{cve!r} is no CVE's name.", "Write it as CVE-2021-41773.")
     table = _table(intel)
+    if asked and asked not in table:
+        tell(f"Nothing is known of {asked}: {intel or 'the topic intel'} does not hold it.", "yellow")
     index: dict[str, set[str]] = {}
     for cve_id, event in table.items():
         for key in keys_of(event) if isinstance(event, IntelRecord) else ():
@@ -79,7 +89,7 @@ def match(
         rows = (
             row
             for number, evidence, found in _verdicts(lines, table, index, wrong, unknown)
-            for row in _rows(number, evidence, found, everything, cve.strip().upper())
+            for row in _rows(number, evidence, found, everything, asked)
         )
         if as_json:
             for row in rows:
@@ -92,7 +102,8 @@ def match(
             if more:
                 tell(f"{count(more, 'row')} more; --json prints all of them.")
     if unknown:
-        tell(f"{count(len(unknown), 'line')} named no product.")
+        which = ", ".join(map(str, unknown[:MOST_NAMED])) + (" …" if len(unknown) > MOST_NAMED else "")
+        tell(f"{count(len(unknown), 'line')} named no product: {which}.")
     if wrong:
         raise BadInput(f"{count(len(wrong), 'line')} could not be read; the others were answered.", "Mend the lines that are named above.")
 
@@ -127,7 +138,8 @@ def _records(path: Path) -> Iterator[IntelRecord]:
             if not isinstance(one, Rejected):
                 yield record_of(one, codec)
     except (FeedError, OSError) as error:
-        raise BadInput(f"{path} can't be read: {error}.", "Name CVE JSON 5.x records: JSON lines, a folder or a zip.") from None
+        said = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"{path} can't be read: {said}.", "Name CVE JSON 5.x records: JSON lines, a folder or a zip.") from None
 
 
 def _verdicts(
@@ -154,6 +166,8 @@ def _evidence(line: bytes, number: int) -> Evidence:
         read = json.loads(line)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"it is no JSON ({error}); a CPE name stands alone or in quotes") from None
     evidence = Evidence(cpe=read) if isinstance(read, str) else Evidence.model_validate(read)
     if (evidence.banner is None) == (evidence.banner_b64 is None) or evidence.cpe23 or evidence.cpe or evidence.cpes:
         if not (evidence.cpe23 or evidence.cpe or evidence.cpes or "cpe23" in evidence.model_fields_set):

@@ -103,9 +103,7 @@ def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str) ->
     worst = sorted((Weighed(one, urgency(one.record, at)) for one in found), key=lambda one: (-one.base, one.match.cve))
     affected = [one for one in worst if one.sure]
     shown, leading = (affected or worst)[0].match, worst[0]
-    counted = [f"{len(affected)} affect{'s' if len(affected) == 1 else ''} this version"] if affected else []
-    counted += [f"{len(worst) - len(affected)} may, which its banner can't decide"] if len(affected) < len(worst) else []
-    why = f"Of the known vulnerabilities {' and '.join(counted)}. {shown.cve}: {shown.reason}."
+    why = f"{_counted(len(affected), len(worst) - len(affected))} {shown.cve}: {shown.reason}."
     cves = tuple(one.match.cve for one in (*affected, *(one for one in worst if not one.sure)))
     # Not the worst's word alone, nor of what is in KEV, nor of this rule's part of them: a vulnerability that gets worse, or moves to
     # the other rule because KEV lists it now, must lower no rank.
@@ -125,13 +123,25 @@ def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str) ->
     )
 
 
+def _counted(sure: int, possible: int) -> str:
+    """How many vulnerabilities affect the version, and how many more may, as a sentence."""
+    number = sure or possible
+    known = f"{number} known {'vulnerability' if number == 1 else 'vulnerabilities'}"
+    if not sure:
+        return f"{known} may affect this version: its banner can't decide that."
+    more = f", and {possible} more may: its banner can't decide that" if possible else ""
+    return f"{known} {'affects' if sure == 1 else 'affect'} this version{more}."
+
+
 def _steps(leading: Weighed, local: bool) -> tuple[FiredRule, ...]:
     """How the base came about, of the vulnerability that gives it."""
     first, *others = leading.urgency.steps
     steps = [first.model_copy(update={"input": f"{leading.match.cve}: {first.input}"}), *others]
     if not leading.sure:
         said = f"possible, confidence {leading.match.confidence:.2f}"
-        steps.append(FiredRule(rule="match-confidence", effect=f"base {leading.base:.1f}", input=said, source="processors/match"))
+        floor, ceiling = leading.bounds
+        effect = f"base {leading.base:.1f}, floor {floor:g}, ceiling {ceiling:g}"
+        steps.append(FiredRule(rule="match-confidence", effect=effect, input=said, source="docs/how-to/why-a-cve.md"))
     if local:
         steps.append(
             FiredRule(rule="local-attack", effect="reachability is not counted", input="CVSS AV:L or AV:P", source="CVSS v3.1, 2.1.1")
