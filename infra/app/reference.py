@@ -49,7 +49,7 @@ TABLE_NOTES = {
     "changed_today": "Changes of the last 24 hours, latest first.",
     "worst_first": "Open findings, highest risk first.",
     "stopped": "Units of the last day that ended before all of them was looked at, and why; an absent finding there means nothing.",
-    "not_looked_at_lately": "Subnets, longest not looked at first; recall with bounds and loss of that look (null: nothing answered).",
+    "not_looked_at_lately": "Subnets, longest not looked at first; addresses, recall and loss of that look (null: nothing answered).",
     "quarantined": "Hosts of the last week whose answers were not believed, and why; nothing is said of their ports.",
     "refused": "Targets that were not planned, with the reason, latest first.",
     "watermarks": "Up to when the rows of each topic are complete.",

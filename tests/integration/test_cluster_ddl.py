@@ -84,8 +84,11 @@ def test_tables_and_views_have_the_columns_of_a_single_server(engine: session.Se
 
 
 def test_what_comes_into_a_shard_is_summed_up_there_and_read_through_the_views(engine: session.Session) -> None:
-    engine.query("INSERT INTO sharded.sweeps_local (unit_id, zone, subnet, complete, finished_at) VALUES ('u', 'z', 's', true, now64(3))")
-    assert ask(engine, "SELECT zone, subnet FROM sharded.not_looked_at_lately") == "z\ts\n"
+    engine.query(
+        "INSERT INTO sharded.sweeps_local (unit_id, zone, subnet, addresses, complete, finished_at) "
+        "VALUES ('u', 'z', 's', ['198.18.0.0/28', '198.18.0.77', '2001:db8::/127'], true, now64(3))"
+    )
+    assert ask(engine, "SELECT zone, subnet, addresses FROM sharded.not_looked_at_lately") == "z\ts\t19\n"
     assert ask(engine, "SELECT count() FROM sharded.schema_migrations FINAL") == f"{len(read_migrations())}\n"
 
 

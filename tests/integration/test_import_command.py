@@ -171,8 +171,9 @@ def test_what_was_imported_stands_in_clickhouse_as_imported(kafka: str, tmp_path
             evidence = "SELECT address, evidence FROM observations FINAL ORDER BY address"
             assert store.client().query(evidence).result_rows == [("198.18.0.7", ["import:nmap"]), ("198.18.1.7", ["import:masscan"])]
             # Of masscan's file nobody knows what was scanned: it makes no subnet fresh.
-            fresh = store.client().query("SELECT subnet, recall FROM not_looked_at_lately").result_rows
-            assert fresh == [("198.18.0.0/24", None)]
+            fresh = store.client().query("SELECT subnet, addresses, recall FROM not_looked_at_lately").result_rows
+            assert fresh == [("198.18.0.0/24", 1, None)]
+            assert store.client().query("SELECT * FROM stopped").result_rows == [], "a file that says little is no unit that ended early"
 
 
 @pytest.mark.skipif(shutil.which("nmap") is None, reason="nmap is not installed")

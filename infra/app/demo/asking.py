@@ -22,8 +22,8 @@ QUERIES = (
     (
         "How well was each subnet looked at, and when?",
         (
-            "SELECT subnet, seconds_ago, samples, round(recall, 3) AS recall, round(recall_low, 3) AS low, round(recall_high, 3) AS high "
-            "FROM not_looked_at_lately"
+            "SELECT subnet, seconds_ago, addresses, samples, round(recall, 3) AS recall, round(recall_low, 3) AS low, "
+            "round(recall_high, 3) AS high FROM not_looked_at_lately"
         ),
     ),
 )

@@ -16,6 +16,7 @@ from schemas.events.findings import FiredRule
 from schemas.events.observations import ServiceObservation
 
 MOST_WHY = 600
+MOST_TITLE = 160
 MOST_CVES = 200
 
 
@@ -109,8 +110,9 @@ def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str) ->
     # the other rule because KEV lists it now, must lower no rank.
     local = all(urgency(one.record, at).local and one.record.kev is not True for one in facts.matches)
     floors, ceilings = zip(*(one.bounds for one in worst), strict=True)
+    more = f" and {len(cves) - 1} more" if len(cves) > 1 else ""
     return Judgement(
-        title,
+        printable(f"{title}: {facts.label} ({cves[0]}{more})", MOST_TITLE),
         printable(why, MOST_WHY),
         printable(f"{action} {shown.confirm}", MOST_WHY).strip(),
         base=leading.base,
