@@ -13,7 +13,7 @@ from schemas.events.findings import Finding, FiredRule, Place
 from tests.findings import START, AssessorBench, exposure
 
 NONCE = "f00dfeed"
-GOOD: dict[str, Any] = {"risk": 60, "explanation": "Redis is open.", "evidence_ids": ["u1"], "follow_ups": []}
+GOOD: dict[str, Any] = {"risk": 60, "explanation": "Redis is open.", "action": "Set a password.", "evidence_ids": ["u1"], "follow_ups": []}
 
 
 def finding(saw: str = "redis.auth=none", **over: Any) -> Finding:
@@ -104,7 +104,9 @@ def test_bad_answers_are_refused(answer: Any, reason: str) -> None:
         "tcp/22@198.18.0.8",
         "tcp/0@198.18.0.7",
         "tcp/65536@198.18.0.7",
-        "udp/53@198.18.0.7",
+        "sctp/53@198.18.0.7",
+        "udp/53,0@198.18.0.7",
+        "tcp/1,2,3,4,5,6,7,8,9@198.18.0.7",
         "tcp/22@198.18.0.7 ",
         "tcp/22@198.18.0.7\n",
         "tcp/1-65535@198.18.0.7",
