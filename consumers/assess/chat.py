@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,6 +13,7 @@ from typing import Any
 from infra.core.model_settings import ModelEndpoint, ModelSettings
 
 ANSWER_LIMIT = 8000
+FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 MOST_RETRY_AFTER = 86_400.0
 
 
@@ -40,14 +43,19 @@ class Chat:
     async def ask(self, system: str, user: str) -> Said:
         """One call. Raises TimeoutError after the settings' timeout, and whatever the provider's client raises.
 
-        A JSON schema, not a class, is asked for: with a class some providers raise away the raw answer that is kept.
+        A JSON schema, not a class, is asked for: with a class some providers raise away the raw answer that is kept. What LangChain reads
+        out of JSON text is not used: it mends an answer that was cut off (`parse_partial_json`), and takes what stands before garbage.
         """
         result = await asyncio.wait_for(self._model.ainvoke([("system", system), ("user", user)]), self._settings.timeout)
         raw = result["raw"]
         usage = getattr(raw, "usage_metadata", None)
         tokens = (int(usage.get("input_tokens", 0)), int(usage.get("output_tokens", 0))) if usage else None
-        problem = "it is not the JSON that was asked for" if result["parsing_error"] is not None else ""
-        return Said(result["parsed"], str(raw.content)[:ANSWER_LIMIT], tokens, problem)
+        text = text_of(raw.content)
+        try:
+            parsed = result["parsed"] if getattr(raw, "tool_calls", None) else json.loads(FENCE.sub(r"\1", text.strip()))
+        except (ValueError, RecursionError):
+            return Said(None, text[:ANSWER_LIMIT], tokens, "it is not the JSON that was asked for")
+        return Said(parsed, text[:ANSWER_LIMIT], tokens)
 
     def without_key(self, text: str) -> str:
         """A text without the key, which servers like to repeat in their errors."""
@@ -67,6 +75,13 @@ def chat_model(endpoint: ModelEndpoint, settings: ModelSettings, schema: dict[st
     elif endpoint.base_url:
         options["api_key"] = "none"  # local servers want none, clients insist on one
     return init_chat_model(endpoint.name, **options).with_structured_output(schema, include_raw=True)
+
+
+def text_of(content: Any) -> str:
+    """The text of a message: some providers send it in blocks."""
+    if isinstance(content, list):
+        return "".join(str(one.get("text", "")) if isinstance(one, dict) else str(one) for one in content)
+    return str(content)
 
 
 def retry_after(error: BaseException, now: datetime | None = None) -> float | None:

@@ -63,8 +63,8 @@ PHRASES = (
 INJECTION = re.compile("|".join(f"(?:{one})" for one in PHRASES), re.DOTALL)
 HINTS = re.compile(
     r"ignor|disregard|forget|overrid|bypass|discard|instruct|prompt|jailbreak|<\||inst\]|sys>|## ?|assistant|tool|function|evidence ids"
-    r"|follow ups|untrusted|system|developer|you are|\bai\b|a\.i\.|llm|language|chat ?bot|gpt|claude|gemini|copilot|risk|severity|score|finding"
-    r"|report|respond|reply|answer|output|api key|rule|directive|guideline|order|context|this|игнор|忽略|无视|無視"
+    r"|follow ups|untrusted|system|developer|you are|\bai\b|a\.i\.|llm|language|chat ?bot|gpt|claude|gemini|copilot|risk|severity|score"
+    r"|finding|report|respond|reply|answer|output|api key|rule|directive|guideline|order|context|this|игнор|忽略|无视|無視"
 )
 """One of these is in whatever `INJECTION` matches. Most texts hold none, and are done with after this."""
 SQUASHED = re.compile(
