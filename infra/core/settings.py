@@ -111,6 +111,8 @@ class ClickHouseSettings(Section):
 
     dsn: SecretStr | None = Field(None, description="http(s)://user:password@host:port/database of a ClickHouse server")
     dsn_file: Path | None = Field(None, description="a file that holds the DSN")
+    reader_dsn: SecretStr | None = Field(None, description="the same of a user who may only read; what asks takes it where it is set")
+    reader_dsn_file: Path | None = Field(None, description="a file that holds the reader's DSN")
     database: str = Field("driftline", description="the database that holds all tables")
 
 

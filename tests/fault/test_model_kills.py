@@ -131,9 +131,7 @@ def test_killed_in_the_middle_it_pays_for_no_stored_answer_again(settings: Setti
             again = {one for one in answers if calls[one] != before[one]}
             assert not again, f"{len(again)} of {len(answers)} stored answers were paid for again"
     lost = max(before.total() - len(answers) for answers, before in paid)
-    print(
-        f"{calls.total()} calls for {questions} findings; stored at the kills {[len(one) for one, _ in paid]}; at most {lost} answers in flight"
-    )
+    print(f"{calls.total()} calls for {questions} findings, {[len(one) for one, _ in paid]} stored at the kills, {lost} in flight at most")
     told = [one for one in events(settings, "findings") if isinstance(one, Finding)]
     assert max(Counter((one.finding_id, one.revision) for one in told).values()) == 1, "a revision was told twice"
     assert len(told) == 2 * questions
@@ -151,5 +149,5 @@ def test_a_restart_gives_no_new_budget(settings: Settings) -> None:
             until(lambda: len(reviewed(one)) == 6, 60, process)
         open_findings(one, 12)
         with assessor(one, server, **limit) as process:
-            until(lambda: sum(not exchange.ok for exchange in events(one, "exchanges")) == 4, 60, process)
+            until(lambda: len(stored(one)) == 8 and sum(not said.ok for said in events(one, "exchanges")) == 4, 60, process)
         assert len(server.asked) == 8
