@@ -70,7 +70,7 @@ bench-stream: dev ## the stream engine against Kafka Streams, quix-streams and F
 bench-scale: dev ## records a second over partitions and workers; cost a record as assets grow (ARGS="--only grow")
 	@$(BIN)/python -m bench.scale $(ARGS)
 
-bench-intel: dev ## an EPSS day from file to every partition, and the memory of 250,000 CVE records (ARGS="--only table")
+bench-intel: dev ## an EPSS day and single news from file to every service, and the memory of it all (ARGS="--only join --services 10000")
 	@$(BIN)/python -m bench.intel $(ARGS)
 
 bench-rules: dev ## derived SSVC against CISA's own, and how early the ranking names what is attacked (ARGS="--cve F --kev F --epss F --cut 2024-01-01")

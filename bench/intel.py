@@ -3,7 +3,7 @@
 `day`: 250,000 CVE records stand in the topic; an EPSS day of 300,000 scores is synced, then the next, in which every score is another;
 a correlator of 12 partitions runs beside. Wall seconds, from the start of the sync until it is committed, and until every partition has
 applied it. `table`: what the table of `intel` takes in a worker, kept as bytes and, for comparison, as events (of a tenth of the records).
-Scores are made up. `--only` runs parts.
+`join`: how soon news has judged again what it touches (`intel_join.py`). Scores are made up. `--only` runs parts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from bench.intel_join import join
 from bench.intel_rig import MB, correlator, epss_day, fill, wait_applied
 from bench.report import Bar, Part, tell
 from infra.core.logs import configure_logs
@@ -130,7 +131,7 @@ def _in_process(act: Callable[..., None], settings: Settings, *more: object) -> 
     return found
 
 
-PARTS: dict[str, Callable[[Settings, argparse.Namespace, Console], Part]] = {"day": day, "table": table}
+PARTS: dict[str, Callable[[Settings, argparse.Namespace, Console], Part]] = {"day": day, "table": table, "join": join}
 
 
 def main() -> None:
@@ -139,6 +140,9 @@ def main() -> None:
     arguments.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts; default: all")
     arguments.add_argument("--cves", type=int, default=250_000, help="CVE records that stand in the topic")
     arguments.add_argument("--scores", type=int, default=300_000, help="scores of an EPSS day")
+    sizes = [10_000, 100_000, 1_000_000]
+    arguments.add_argument("--services", type=int, nargs="+", default=sizes, help="services of the part join, from step to step")
+    arguments.add_argument("--workers", type=int, default=2, help="correlators that share the partitions, of the part join")
     chosen = arguments.parse_args()
     configure_logs(TelemetrySettings(log_level="error"))
     figures: dict[str, object] = {}

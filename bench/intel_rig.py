@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Message, Producer
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from infra.core.settings import Settings
-from infra.kafka.client import key_of, prefixed, producer_config, read_whole, value_of
+from infra.kafka.client import consumer_config, key_of, prefixed, producer_config, read_whole, value_of
 from infra.kafka.globaltables import applied_key
 from producers.intel.cve import read_cve
 from producers.intel.feeds import BY_NAME, statements
@@ -79,6 +79,30 @@ def applied(settings: Settings) -> list[int]:
 
     read_whole(settings, "state.correlator", take)
     return [found.get(number, 0) for number in range(settings.kafka.partitions)]
+
+
+class Tail:
+    """What the correlators write to their state from now on: to read all of it again would take longer than what is measured."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._consumer = Consumer(consumer_config(settings, "tail", **{"fetch.wait.max.ms": 20}))
+        places = [TopicPartition(prefixed(settings, "state.correlator"), number) for number in range(settings.kafka.partitions)]
+        for one in places:
+            one.offset = self._consumer.get_watermark_offsets(one, 10.0)[1]
+        self._consumer.assign(places)
+
+    def wait(self, offset: int, partitions: int, seconds: float = 900.0) -> None:
+        """Wait until so many partitions have applied `intel` up to here, and end."""
+        missing, deadline = set(range(partitions)), time.monotonic() + seconds
+        try:
+            while missing:
+                message = self._consumer.poll(1.0)
+                if message is not None and key_of(message) == applied_key("intel") and int(value_of(message) or b"0") >= offset:
+                    missing.discard(message.partition() or 0)
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the correlator did not get there in time")
+        finally:
+            self._consumer.close()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ What is mended here, each with a test:
     and never passes a gap right after offset 0: with one stream and no concurrency acks come in order, so the highest one is what counts;
   - after it recovered its tables Faust lets records in, then seeks back to the committed offsets, then empties its queues: what was in
     them is lost, and so it is wherever nothing was committed yet. Partitions are let in last, and a new group seeks to the beginning;
+  - a topic that is so new that the client has not heard of it counts as one without partitions, and the app ends: as unknown here;
   - an agent that raises acks its record: bodies go through `guarded`, which puts the record on its DLQ first.
 """
 
@@ -40,6 +41,10 @@ class CommittedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._isolation_level = "read_committed"  # noqa: SLF001  read when it starts; Faust offers no setting
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         return consumer
+
+    def topic_partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has; None while that is not known. Faust has 0 for it then, and takes a new changelog for wrong."""
+        return super().topic_partitions(topic) or None
 
     async def seek_to_committed(self) -> Any:
         """Seek to the committed offsets, or to the beginning."""

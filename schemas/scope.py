@@ -21,6 +21,8 @@ from schemas.signing import TrustedSigner, distrust, not_grantable
 Kind = Literal["tcp", "udp", "icmp", "path"]
 MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 """IPv4 addresses written as IPv6."""
+TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "2002::/16", "::/96", "::ffff:0:0:0/96")))
+"""IPv6 that leads to IPv4: its address follows the prefix (NAT64, RFC 6052; 6to4, RFC 3056; RFC 4291, 2.5.5.1; SIIT, RFC 2765)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +198,18 @@ def granted_networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 
 def barred_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """What an exclusion or a freeze holds for, from text. Raises ValueError for what is not a network."""
-    return tuple(dict.fromkeys(each for one in networks_of(texts) for each in barred(one)))
+    """All that an exclusion holds for, from text. Raises ValueError for what is not a network."""
+    return tuple(dict.fromkeys(each for one in networks_of(texts) for other in barred(one) for each in translated(other)))
+
+
+@functools.lru_cache(maxsize=8192)
+def translated(network: Network) -> tuple[Network, ...]:
+    """The network, and of an IPv4 one the IPv6 ones too by which a translator leads to it: not to be touched means in no way."""
+    if network.version == 6:
+        return (network,)
+    low = int(network.network_address)
+    spots = ((int(one.network_address) | low << 96 - one.prefixlen, one.prefixlen + network.prefixlen) for one in TRANSLATED)
+    return network, *map(ipaddress.IPv6Network, spots)
 
 
 def barred(network: Network) -> tuple[Network, ...]:

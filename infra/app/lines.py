@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from pydantic import ValidationError
 
+from infra.app.output import progress, tell
 from infra.core.errors import BadInput
 
+T = TypeVar("T")
 MOST_LINE = 1 << 20  # bytes
 
 
@@ -28,6 +30,29 @@ def bounded(lines: IO[bytes]) -> Iterator[bytes]:
         while rest and not rest.endswith(b"\n") and len(rest) > MOST_LINE:
             rest = lines.readline(MOST_LINE + 1)
         yield line
+
+
+def each(lines: IO[bytes], doing: str, read: Callable[[int, bytes], T], wrong: list[int]) -> Iterator[tuple[int, T]]:
+    """What `read` makes of each line that is not empty, with its number from 1, and a progress bar.
+
+    Of a line that `read` refuses (ValueError) the number goes to `wrong`, and the reason to standard error.
+    """
+    with progress() as display:
+        task = display.add_task(doing, total=None)
+        for number, line in enumerate(bounded(lines), 1):
+            if number % 500 == 0:
+                display.update(task, completed=number)
+            if not line.strip():
+                continue
+            try:
+                if len(line) > MOST_LINE:
+                    raise ValueError(f"it is longer than {MOST_LINE} bytes")
+                found = read(number, line)
+            except ValueError as error:
+                wrong.append(number)
+                tell(f"line {number}: {reason(error)}", style="red")
+                continue
+            yield number, found
 
 
 def reason(error: ValueError) -> str:

@@ -21,7 +21,7 @@ from processors.correlate.catalogue import BUILT_IN
 from processors.correlate.context_tables import expected_and_gone, inventory_of, places_in
 from processors.correlate.contract import TABLES, Rule, ServiceFacts
 from processors.correlate.intel_sieve import IntelSieve
-from processors.correlate.judging import edges, fingerprint, judge
+from processors.correlate.judging import content, edges, judge
 from processors.correlate.memory import (
     HostMemory,
     PlaceMemory,
@@ -267,7 +267,7 @@ def differences(place: PlaceMemory, should: dict[str, Exposure]) -> list[Exposur
         before = place.standing.get(key)
         if before is None:
             told.append(should[key])
-        elif fingerprint(before) != fingerprint(should[key]):
+        elif content(before) != content(should[key]):
             told.append(should[key].model_copy(update={"event": ExposureEvent.CHANGED}))
     if told:
         place.revision += 1

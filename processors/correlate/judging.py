@@ -12,7 +12,7 @@ from schemas.events.findings import Exposure, ExposureEvent, Place
 from schemas.ids import content_id, finding_id
 
 EVIDENCE_LIMIT = 512
-NOT_CONTENT = {"event", "revision", "evidence_ids", "observed_at"}
+CONTENT = tuple(name for name in Exposure.model_fields if name not in ("event", "revision", "evidence_ids", "observed_at"))
 
 
 def judge(rules: Iterable[Rule], facts: ServiceFacts, names: tuple[str, ...], evidence_ids: tuple[str, ...]) -> dict[str, Exposure]:
@@ -62,9 +62,9 @@ def exposure(rule: Rule, judgement: Judgement, facts: ServiceFacts, names: tuple
     )
 
 
-def fingerprint(one: Exposure) -> str:
-    """A hash of what an exposure says. Its number, its moment and the looks that it rests on are left out: they change without news."""
-    return content_id(one.model_dump(mode="json", exclude=NOT_CONTENT))
+def content(one: Exposure) -> tuple[object, ...]:
+    """What an exposure says. Its number, its moment and the looks that it rests on are left out: they change without news."""
+    return tuple(getattr(one, name) for name in CONTENT)
 
 
 def edges(rules: Iterable[Rule], facts: ServiceFacts) -> tuple[datetime, ...]:

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from infra.core.errors import BadInput
 from processors.correlate.conditions import When
 from processors.correlate.contract import TABLES, Judgement, Rule, ServiceFacts
-from processors.correlate.tables import ENDED, NOTHING, EndOfLife, Expected, Tables
+from processors.correlate.tables import ENDED, EndOfLife, Expected, Tables
+from schemas.events.context import NOTHING
 from schemas.wording import fault
 
 SERVICE = re.compile(r"(tcp|udp)/([1-9][0-9]{0,4})")

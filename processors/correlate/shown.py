@@ -10,6 +10,7 @@ judged again whose verdict is, or was, worth a finding.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -29,7 +30,11 @@ DIGITS = 16
 
 def entries_of(service: ServiceObservation) -> tuple[str, ...]:
     """The `<name>|<digest>` of what a service shows, one a product."""
-    terms = terms_of(service)
+    return _entries(terms_of(service))
+
+
+@functools.lru_cache(maxsize=1 << 13)
+def _entries(terms: Terms) -> tuple[str, ...]:
     digest = hashlib.sha256(json.dumps(terms).encode()).hexdigest()[:DIGITS]
     return tuple(sorted({f"{key.partition(':')[2]}|{digest}" for key, _ in seen(*terms).products}))
 

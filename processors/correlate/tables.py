@@ -6,8 +6,6 @@ import fnmatch
 import ipaddress
 from dataclasses import dataclass
 
-NOTHING = "none"
-"""As the only expected service: none at all is."""
 MANAGEMENT_WORDS = ("mgmt", "management", "admin", "bastion", "jump")
 
 

@@ -13,7 +13,7 @@ from processors.match import packages
 from processors.match.evidence import FAMILIES, Seen, limits
 from processors.match.products import cpe_parts, is_distribution, product_key
 from processors.match.ranges import Stated, stated
-from processors.match.rulings import ORDER, Ruling, Verdict, Word, combine, ruling
+from processors.match.rulings import ORDER, RECORD, Ruling, Verdict, Word, combine, ruling
 from schemas.events.intel import AffectedProduct, IntelRecord, VersionStatus
 
 
@@ -115,7 +115,8 @@ def _worse(first: Match | None, second: Match) -> Match:
 
 def _rule(version: str, key: str, statement: Statement, seen: Seen) -> Ruling:
     """What one statement says of a version of its product, as far as the platforms that it names allow."""
-    said = ruling(version, statement.said, statement.product.source or "the record")
+    source = statement.product.source
+    said = ruling(version, statement.said, RECORD if source in ("", "cna") else source)
     if said.word is Word.AFFECTED and statement.limits and not statement.limits & seen.systems:
         only = " and ".join(sorted(statement.limits))
         if seen.systems and statement.limits <= FAMILIES:

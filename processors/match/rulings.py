@@ -34,6 +34,8 @@ class Word(StrEnum):
 
 
 WORDS = tuple(Word)
+RECORD = "the CVE record"
+"""As who says what stands in the record itself, by the authority that gave the number (CNA)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def combine(rulings: Iterable[Ruling], version: str = "") -> tuple[Verdict, floa
     other make it possible; one that could not be read gives way to one that could.
     """
     by: dict[Word, list[Ruling]] = {word: [] for word in WORDS}
-    for one in sorted(rulings, key=lambda one: (-one.confidence, one.source != "cna", one.source, one.why)):
+    for one in sorted(rulings, key=lambda one: (-one.confidence, one.source != RECORD, one.source, one.why)):
         by[one.word].append(one)
     accusing = {one.source for one in by[Word.AFFECTED]}
     unclear = accusing | {one.source for one in (*by[Word.UNREADABLE], *by[Word.DOUBTED])}

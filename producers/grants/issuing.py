@@ -15,7 +15,7 @@ from schemas.events.base import PortRange
 from schemas.events.grants import Grant, Intensity, Window
 from schemas.ids import Network, content_id
 from schemas.portset import parse_ports
-from schemas.scope import GrantBook, barred_networks, granted_networks, standing
+from schemas.scope import GrantBook, barred, granted_networks, networks_of, standing, translated
 from schemas.signing import TrustedSigner, cosign, distrust, flaw, sign, signed_bytes
 from schemas.wording import what_is_wrong
 
@@ -164,11 +164,11 @@ def _check(form: GrantForm, zones: tuple[str, ...], now: datetime) -> None:
     if not form.grant_id.isprintable() or " " in form.grant_id:
         raise BadInput(f"{form.grant_id!r} is no id for a grant.", "Use letters, digits and signs, without spaces.")
     try:
-        networks, exclusions = granted_networks(form.networks), barred_networks(form.exclusions)
+        networks, exclusions = granted_networks(form.networks), [one for each in networks_of(form.exclusions) for one in barred(each)]
     except ValueError as error:
         raise BadInput(str(error), "A network has no bits set behind its prefix.") from None
     for one in exclusions:
-        if not any(_inside(one, network) for network in networks):
+        if not any(_inside(way, network) for way in translated(one) for network in networks):
             raise BadInput(f"The exclusion {one} is in no network of the grant, so it would exclude nothing here.", "Correct or drop it.")
     unknown = [zone for zone in form.zones if zone not in zones]
     if unknown or not form.zones:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from schemas.events.context import Criticality
+from schemas.events.context import NOTHING, Criticality
 
 EXPECTED = re.compile(r"(tcp|udp)/([0-9]{1,5})")
 ORDER = tuple(Criticality)
@@ -50,12 +50,14 @@ def address_text(text: str) -> str:
 
 
 def expected_services(text: str) -> tuple[str, ...]:
-    """`tcp/443 udp/53` as the rules compare them. Raises ValueError for anything else."""
-    found = []
-    for word in text.replace(",", " ").split():
+    """`tcp/443 udp/53`, or `none` alone, as the rules compare them. Raises ValueError for anything else."""
+    found, words = [], text.replace(",", " ").split()
+    if [word.lower() for word in words] == [NOTHING]:
+        return (NOTHING,)
+    for word in words:
         match = EXPECTED.fullmatch(word.lower())
         if match is None or not 1 <= int(match[2]) <= 65535:
-            raise ValueError(f"'{word[:40]}' is no service such as tcp/443")
+            raise ValueError(f"'{word[:40]}' is no service such as tcp/443, nor is it '{NOTHING}' alone")
         found.append(f"{match[1]}/{int(match[2])}")
     return tuple(sorted(set(found)))
 

@@ -18,6 +18,10 @@ class Criticality(StrEnum):
     CRITICAL = "critical"
 
 
+NOTHING = "none"
+"""As the only expected service: none at all is."""
+
+
 class InventoryRecord(Event):
     """Owner, criticality and expectations of a network or one address. The longest matching network counts."""
 
@@ -26,7 +30,7 @@ class InventoryRecord(Event):
     owner: str = ""
     criticality: Criticality = Criticality.NORMAL
     tags: tuple[str, ...] = ()
-    expected: tuple[str, ...] = Field((), description="services expected there, e.g. tcp/443")
+    expected: tuple[str, ...] = Field((), description="services expected there, e.g. tcp/443; none alone: none should be")
     changed_by: str = ""
     source: str = Field(
         "", description="the source whose snapshots keep this record, e.g. netbox; empty: a person's word, which no snapshot changes"

@@ -119,6 +119,8 @@ def test_after_a_kill_a_second_run_cleans_and_shows_all(ground: Machine, folder:
     kinds = {row["kind"] for row in document["changes"]}
     assert {"service_opened", "service_closed", "certificate_changed"} <= kinds
     assert document["moved"]
+    assert "CVE-2023-44487" in {cve for row in document["findings"] for cve in row["cves"]}
+    assert {row["cve"] for row in document["only_by_version"]} >= {"CVE-2024-6387"}, "or its OpenSSH names no package of Debian 12"
     assert took < MOST_SECONDS, f"the demo took {took:.0f} s: {document['timings']}"
 
 

@@ -162,7 +162,7 @@ def outputs(settings: Settings, topic: str) -> Counter[tuple[bytes, bytes]]:
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("subnets", "rounds", "least"), [(4, 40, 700), pytest.param(6, 60, 1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("subnets", "rounds", "least"), [(4, 24, 400), pytest.param(6, 60, 1500, marks=pytest.mark.long)])
 def test_both_engines_give_identical_changes_and_state(kafka: str, tmp_path: Path, subnets: int, rounds: int, least: int) -> None:
     units = list(recorded_log(seed=7, subnets=subnets, rounds=rounds))
     assert sum(len(unit.events) for unit in units) > least

@@ -70,7 +70,7 @@ def test_every_form_of_a_line(intel: str) -> None:
     assert found[0]["id"] == 7
     assert found[2]["host"] == "a"
     assert found[0]["confirm"].startswith("Confirm on the host: dpkg -l 'openssh*'")
-    assert found[1]["reason"] == "9.6p1 is in 8.5p1 ≤ version ≤ 9.7p1, which cna says is affected"
+    assert found[1]["reason"] == "9.6p1 is in 8.5p1 ≤ version ≤ 9.7p1, which the CVE record says is affected"
     assert (found[1]["confidence"], found[1]["cvss"]) == (0.85, 8.1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -83,9 +84,15 @@ def calls() -> Iterator[tuple[str, list[str]]]:
                     yield page, words[places[-1] + 1 :]
 
 
+@functools.cache
+def tree() -> Any:
+    """The real commands."""
+    return typer.main.get_command(build())
+
+
 def problem(words: list[str]) -> str | None:
     """What is wrong with a call, by the real command tree."""
-    node: Any = typer.main.get_command(build())
+    node = tree()
     rest = list(words)
     while rest and hasattr(node, "commands") and not rest[0].startswith("-"):
         if rest[0] not in node.commands:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ipaddress
 from datetime import timedelta
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events.grants import Grant, Window
-from schemas.scope import Ask, GrantBook, in_window
+from processors.scan.scope.mask import column_of, compile_mask
+from processors.scan.scope.orders import Orders
+from schemas.events.grants import Command, CommandKind, Grant, Window
+from schemas.scope import TRANSLATED, Ask, GrantBook, KnownGrant, barred_networks, in_window, networks_of
 from schemas.signing import distrust
 from tests.grant_examples import NIGHTS, NOW, SIGNER, grant
 
@@ -131,3 +134,21 @@ def test_a_signer_grants_only_its_networks() -> None:
     for network in ("198.0.0.0/8", "10.0.0.0/8", "2001::/16", "nonsense", "198.18.0.1/15"):
         assert distrust(grant(networks=("198.18.0.0/16", network)), (SIGNER,)) is not None
     assert distrust(grant(), ()) == "nobody here trusts a signer named 'tester'"
+
+
+@given(st.integers(0, (1 << 32) - 1), st.integers(8, 32), st.integers(0, (1 << 32) - 1), st.sampled_from(TRANSLATED))
+def test_what_leads_to_an_excluded_ipv4_address_is_excluded(hole: int, bits: int, low: int, way: ipaddress.IPv6Network) -> None:
+    excluded_network = ipaddress.ip_network((hole, bits), strict=False)
+    inside = low & ((1 << 32 - bits) - 1) | int(excluded_network.network_address)
+    book, one = GrantBook(()), grant("a", (str(way),), exclusions=(str(excluded_network),))
+    book.known["a"] = KnownGrant(one, networks_of(one.networks), barred_networks(one.exclusions))
+    ask = Ask("tcp", 22)
+    for number in (inside, low):
+        address = ipaddress.IPv6Address(int(way.network_address) | number << 96 - way.prefixlen)
+        refused = book.refusal("default", "a", str(address), ask, NOW) is not None
+        assert refused == (ipaddress.IPv4Address(number) in excluded_network or address.ipv4_mapped is not None)
+        mask = compile_mask(book, "default", "a", NOW).allows(column_of([int(address)], 6), np.array([22], dtype=np.uint16))
+        assert bool(mask[0]) != refused
+        order = Command(agent_id="*", kind=CommandKind.FREEZE, networks=(str(excluded_network),), issued_by="alice", issued_at=NOW)
+        frozen = Orders().after(order, "agent")
+        assert frozen.freezes(str(address)) == (ipaddress.IPv4Address(number) in excluded_network)

@@ -6,7 +6,7 @@ import itertools
 
 from processors.correlate.contract import Judgement, Rule, ServiceFacts
 from processors.correlate.correlating import Correlator
-from processors.correlate.judging import fingerprint
+from processors.correlate.judging import content
 from processors.correlate.rules.versions import vulnerable
 from schemas.events.assets import ChangeKind
 from schemas.events.intel import AffectedProduct, IntelRecord, VersionRange
@@ -87,7 +87,7 @@ def test_the_order_of_intel_and_changes_does_not_change_what_stands() -> None:
     ]
     found = set()
     for order in itertools.permutations(range(4)):
-        bench, stands = Bench(), dict[str, str]()
+        bench, stands = Bench(), dict[str, object]()
         for place in [step for step in order if step != 2] + [2]:  # the second word on CVE-2024-1 comes last
             heard = (
                 bench.feed("intel", records[place], records[place].cve)
@@ -98,7 +98,7 @@ def test_the_order_of_intel_and_changes_does_not_change_what_stands() -> None:
                 if exposure.event == "resolved":
                     stands.pop(exposure.exposure_id)
                 else:
-                    stands[exposure.exposure_id] = fingerprint(exposure)
+                    stands[exposure.exposure_id] = content(exposure)
         found.add(tuple(sorted(stands.items())))
         assert sorted(key for key in bench.state.values if key.startswith("matched|")) == ["matched|CVE-2024-1", "matched|CVE-2024-2"]
     assert [len(one) for one in found] == [2]

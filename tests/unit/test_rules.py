@@ -220,7 +220,7 @@ def test_many_vulnerabilities_of_a_version_are_one_finding_the_worst_first() -> 
     assert len(judgement.cves) == 99
     assert "CVE-2024-2000" not in judgement.cves
     assert (round(judgement.base, 1), judgement.why[:48]) == (98.6, "Of the known vulnerabilities 99 affect this vers")
-    assert "2.4.49 is in version < 2.4.60, which cna says is affected" in judgement.why
+    assert "2.4.49 is in version < 2.4.60, which the CVE record says is affected" in judgement.why
 
 
 def test_what_is_only_possible_ranks_lower_and_says_why() -> None:

@@ -9,13 +9,14 @@ import typer
 from confluent_kafka import Message
 
 from infra.app.output import count, print_fields, print_json, print_rows, tell
-from infra.app.people import now, publisher, read_table
+from infra.app.people import now, publisher, read_table, write
 from infra.app.probe_names import check_probes
 from infra.core.errors import BadInput
 from infra.core.settings import Settings, load_settings
 from infra.kafka.client import Publisher, key_of, read_whole, value_of
 from producers.auditing import local_actor
 from producers.campaigns.running import CampaignForm, Office, Verb, create_campaign, list_campaigns, show_campaign, steer_campaign
+from producers.inventory.expecting import expecting
 from producers.scheduler.due import Fired, next_slot
 from producers.scheduler.firing import TICKS
 from schemas.events.targets import Cadence, CadenceKind, Campaign
@@ -34,10 +35,14 @@ def create(
     every: int = typer.Option(None, "--every", min=1, max=366 * 86_400, help="All the time, a look each so many seconds."),
     zone: str = typer.Option("default", "--zone"),
     grant_id: str = typer.Option(None, "--grant", help="Probe under this grant only."),
+    expect: str = typer.Option(None, "--expect", help="Services that should be there, e.g. 'tcp/443 tcp/22'; none: none at all."),
     replace: bool = typer.Option(False, "--replace", help="Replace the campaign of this name and start it anew."),
     as_json: bool = JSON,
 ) -> None:
-    """Create a campaign and start it. Without --cron or --every it looks once."""
+    """Create a campaign and start it. Without --cron or --every it looks once.
+
+    What --expect says goes into the inventory, for each of the targets; 'driftline inventory withdraw' takes it back.
+    """
     if cron and every:
         raise BadInput("A campaign goes by --cron or by --every, not by both.", "Leave one out.")
     check_probes(probes)
@@ -46,8 +51,12 @@ def create(
         campaign_id, tuple(targets), Cadence(kind=kind, cron=cron, every_seconds=every), zone, ports, tuple(probes), grant_id
     )
     settings = load_settings()
+    known = read_table(settings, "inventory") if expect is not None else {}
+    expected = expecting(targets, zone, expect, known, local_actor().name) if expect is not None else {}
     with publisher(settings) as outlet:
         campaign = create_campaign(form, _office(settings, outlet), now(), replace=replace)
+        for key, record in expected.items():
+            write(outlet, "inventory", key, record, "inventory.set")
     if as_json:
         print_json(campaign)
     tell(f"Campaign {campaign.campaign_id} is {campaign.state.value}: {count(len(campaign.targets), 'target')}, {kind.value}.")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.app.lines import MOST_LINE, bounded, opened, reason
-from infra.app.output import count, print_rows, progress, tell, to_json
+from infra.app.lines import each, opened
+from infra.app.output import count, print_rows, tell, to_json
 from infra.core.errors import BadInput, DriftlineError
 from processors.enrich.identifying import Identifier, Identity, built_in_identifier
 from processors.enrich.recog import Recog, load_recog
@@ -71,7 +71,7 @@ def identify(
     wrong: list[int] = []
     with ExitStack() as stack:
         lines = sys.stdin.buffer if file == "-" else stack.enter_context(opened(file))
-        rows = _answers(lines, identifiers, wrong)
+        rows = (row for _, row in each(lines, "identifying", lambda number, line: _answered(number, line, identifiers), wrong))
         if as_json:
             for row in rows:
                 sys.stdout.write(to_json(row) + "\n")
@@ -83,23 +83,8 @@ def identify(
         raise BadInput(f"{count(len(wrong), 'line')} could not be read; the others were answered.", "Mend the lines that are named above.")
 
 
-def _answers(lines: IO[bytes], identifiers: Iterable[Identifier], wrong: list[int]) -> Iterator[dict[str, Any]]:
-    """A row for each readable line; the numbers of the others go to `wrong`, and their errors to standard error."""
-    with progress() as display:
-        task = display.add_task("identifying", total=None)
-        for number, line in enumerate(bounded(lines), 1):
-            if number % 500 == 0:
-                display.update(task, completed=number)
-            if not line.strip():
-                continue
-            try:
-                if len(line) > MOST_LINE:
-                    raise ValueError(f"it is longer than {MOST_LINE} bytes")
-                grab = Grab.model_validate_json(line)
-                yield answer(number, grab, identifiers)
-            except ValueError as error:
-                wrong.append(number)
-                tell(f"line {number}: {reason(error)}", style="red")
+def _answered(number: int, line: bytes, identifiers: Iterable[Identifier]) -> dict[str, Any]:
+    return answer(number, Grab.model_validate_json(line), identifiers)
 
 
 def answer(number: int, grab: Grab, identifiers: Iterable[Identifier]) -> dict[str, Any]:

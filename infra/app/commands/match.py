@@ -13,7 +13,7 @@ from typing import IO, Any
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.app.lines import MOST_LINE, bounded, opened, reason
+from infra.app.lines import each, opened
 from infra.app.output import count, print_rows, progress, tell, to_json
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
@@ -135,25 +135,15 @@ def _verdicts(
 ) -> Iterator[tuple[int, Evidence, list[Match]]]:
     """The verdicts on each readable line; the numbers of the others go to `wrong`, and their errors to standard error."""
     matcher = Matcher()
-    with progress() as display:
-        task = display.add_task("matching", total=None)
-        for number, line in enumerate(bounded(lines), 1):
-            if number % 500 == 0:
-                display.update(task, completed=number)
-            if not line.strip():
-                continue
-            try:
-                if len(line) > MOST_LINE:
-                    raise ValueError(f"it is longer than {MOST_LINE} bytes")
-                evidence = _evidence(line, number)
-                shown = evidence.seen()
-            except ValueError as error:
-                wrong.append(number)
-                tell(f"line {number}: {reason(error)}", style="red")
-                continue
-            if not shown.products:
-                unknown.append(number)
-            yield number, evidence, matcher.matches(shown, index, table)
+
+    def read(number: int, line: bytes) -> tuple[Evidence, Seen]:
+        evidence = _evidence(line, number)
+        return evidence, evidence.seen()
+
+    for number, (evidence, shown) in each(lines, "matching", read, wrong):
+        if not shown.products:
+            unknown.append(number)
+        yield number, evidence, matcher.matches(shown, index, table)
 
 
 def _evidence(line: bytes, number: int) -> Evidence:

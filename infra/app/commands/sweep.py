@@ -32,7 +32,7 @@ from schemas.events.grants import Grant
 from schemas.events.targets import Cause, WorkUnit
 from schemas.ids import Network, subnet_of
 from schemas.portset import expand, holds, parse_ports
-from schemas.scope import GrantBook, KnownGrant, standing
+from schemas.scope import GrantBook, KnownGrant, standing, translated
 from schemas.targeting import HostName, Span, parse_target, too_many
 
 app = typer.Typer()
@@ -136,7 +136,10 @@ def read_grant(path: Path, settings: Settings) -> tuple[GrantBook, KnownGrant, R
 
 def frozen_by(memory: Remembered, wanted: list[Span]) -> Path | None:
     """The file by which a part of these addresses is frozen, or None."""
-    return next((path for path, frozen in memory.frozen.items() if common(wanted, map(_whole, frozen))), None)
+    return next(
+        (path for path, frozen in memory.frozen.items() if common(wanted, (_whole(each) for one in frozen for each in translated(one)))),
+        None,
+    )
 
 
 def news(memory: Remembered, book: GrantBook, grant: Grant, wanted: list[Span]) -> str | None:

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from infra.app.demo.asking import QUERIES, Answers, Interrupted, expected
 from infra.app.demo.ground import Ground, choose_ground
-from infra.app.demo.telling import moves, show_changes, show_findings, show_rows
+from infra.app.demo.telling import moves, show_changes, show_findings, show_mended, show_rows
+from infra.app.demo.vulnerabilities import bring_facts, only_by_version
 from infra.app.doctor import port_checks
 from infra.app.output import count, err, out, print_json, tell
 from infra.app.people import now, publisher, read_table, write
@@ -91,13 +92,16 @@ class Story:
             self._again = bool(answers.open_services())
             if self._again:
                 self._progress.console.print("Going on from what an earlier run left: the network is as before its change again.")
+            self._phase("bringing what is known of vulnerabilities", lambda: bring_facts(self._settings))
             self._phase("signing the grant", self._authorise)
             self._phase("scanning", lambda: self._scan(answers, again=self._again))
         before = answers.findings()
         first_match = self._compare(answers)
+        mended = only_by_version(self._settings)
         asked = [(title, sql, answers.rows(sql)) for title, sql in QUERIES]
         if not self._as_json:
             show_findings(before)
+            show_mended(mended)
             for title, sql, rows in asked:
                 show_rows(title, sql, rows)
             out().print()
@@ -117,6 +121,7 @@ class Story:
             "ground": "loopback" if self._problems else "lab",
             "limits": self._problems,
             "findings": before,
+            "only_by_version": mended,
             "queries": [{"title": title, "sql": sql, "rows": rows} for title, sql, rows in asked],
             "changes": changes,
             "findings_after": after,

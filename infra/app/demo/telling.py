@@ -34,6 +34,13 @@ def show_findings(findings: Rows) -> None:
     console.print(table)
 
 
+def show_mended(rows: Rows) -> None:
+    """What a match by version alone would have reported."""
+    out().print()
+    columns = ("cve", "cvss", "place", "by_version_alone", "not_reported_because")
+    print_rows("Not reported, though the version alone says so", columns, rows, False, "By version alone nothing more would be reported.")
+
+
 def show_rows(title: str, sql: str, rows: Rows) -> None:
     """A query as one would type it, and its answer."""
     out().print(f'\n[bold]{escape(title)}[/]\n[dim]driftline query "{escape(sql)}"[/]')

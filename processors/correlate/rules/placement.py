@@ -5,7 +5,7 @@ from __future__ import annotations
 from processors.correlate.adjustments import OUTSIDE, REACHABILITY
 from processors.correlate.contract import Judgement, Rule, ServiceFacts, printable
 from processors.correlate.rules.surface import MANAGEMENT, matching
-from processors.correlate.tables import NOTHING
+from schemas.events.context import NOTHING
 
 STRANGERS = (*OUTSIDE, "guest", "visitor", "wifi")
 

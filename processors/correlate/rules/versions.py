@@ -103,7 +103,7 @@ def _judged(facts: ServiceFacts, found: list[Match], title: str, action: str) ->
     worst = sorted((Weighed(one, urgency(one.record, at)) for one in found), key=lambda one: (-one.base, one.match.cve))
     affected = [one for one in worst if one.sure]
     shown, leading = (affected or worst)[0].match, worst[0]
-    counted = [f"{len(affected)} affect this version"] if affected else []
+    counted = [f"{len(affected)} affect{'s' if len(affected) == 1 else ''} this version"] if affected else []
     counted += [f"{len(worst) - len(affected)} may, which its banner can't decide"] if len(affected) < len(worst) else []
     why = f"Of the known vulnerabilities {' and '.join(counted)}. {shown.cve}: {shown.reason}."
     cves = tuple(one.match.cve for one in (*affected, *(one for one in worst if not one.sure)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from schemas.events.grants import Command, CommandKind
 from schemas.ids import Network
-from schemas.scope import barred
+from schemas.scope import barred, translated
 
 EVERYTHING: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
@@ -36,7 +36,8 @@ class Orders:
 
     def freezes(self, subnet: str) -> bool:
         """Whether any address of this subnet is frozen: then the whole unit stops."""
-        return bool(self.frozen) and any(_overlap(ipaddress.ip_network(subnet, strict=False), one) for one in self.frozen)
+        here = ipaddress.ip_network(subnet, strict=False)
+        return any(_overlap(here, each) for one in self.frozen for each in translated(one))
 
 
 def key_of_order(command: Command) -> str:
