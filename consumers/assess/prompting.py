@@ -60,6 +60,8 @@ def checked(system: str) -> str:
     """A prompt that somebody wrote. Raises BadInput unless it can be filled in and names the marks around the data."""
     try:
         fields = {name for _, name, _, _ in Formatter().parse(system) if name is not None}
+        if unknown := fields - FIELDS:
+            raise ValueError(f"{{{min(unknown)}}} is unknown")
         system.format(nonce="n", least=0.0, most=100.0, base=50.0)
     except (ValueError, KeyError, IndexError, AttributeError) as error:
         raise BadInput(

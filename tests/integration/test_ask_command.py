@@ -20,8 +20,11 @@ from tests.modelserver import Answer, running_model
 from tests.stores import RunningStore, running_store
 
 pytestmark = pytest.mark.store
-PLAN = {"queries": ["SELECT finding_id, title, risk, places FROM findings FINAL WHERE status = 'open' ORDER BY risk DESC"], "refusal": ""}
-REPLY = {"answer": "Redis answers without a password at 198.18.0.7:6379; its risk is 50.", "rows": ["1.1"], "refusal": ""}
+PLAN: dict[str, Any] = {
+    "queries": ["SELECT finding_id, title, risk, places FROM findings FINAL WHERE status = 'open' ORDER BY risk DESC"],
+    "refusal": "",
+}
+REPLY: dict[str, Any] = {"answer": "Redis answers without a password at 198.18.0.7:6379; its risk is 50.", "rows": ["1.1"], "refusal": ""}
 
 
 @pytest.fixture(scope="module")
