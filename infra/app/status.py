@@ -147,7 +147,8 @@ def model_line(details: dict[str, Any]) -> str:
     spent = ", ".join(f"{name.replace('_', '-')} {_of(one)}" for name, one in details["last_hour"].items())
     fallback = f", else {details['fallback']} ({details['by_fallback']} answers)" if details.get("fallback") else ""
     told = ", ".join(f"{details[name]} {word}" for name, word in TOLD.items())
-    return f"model {details['model']}{fallback}: {told}; in the last hour {spent}"
+    limits = f"at most {details['calls_per_minute']} calls a minute, {details['parallel']} at once"
+    return f"model {details['model']}{fallback}: {told}; in the last hour {spent}; {limits}"
 
 
 TOLD = {"waiting": "waiting", "answered": "answered", "from_store": "answered from exchanges", "failed": "failed"}

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import processors.enrich
 from processors.correlate.contract import ServiceFacts
 from processors.correlate.judging import judge
-from processors.correlate.rules.instructions import HINTS, INJECTION, RULES, TEXT_LIMIT, prompt_injection, spoken
+from processors.correlate.rules.instructions import COMPILED, RULES, TEXT_LIMIT, prompt_injection, spoken
 from schemas.events.observations import Certificate, HttpFacts, ServiceObservation, TlsFacts
 from tests.hijacks import HOSTILE
 
@@ -80,6 +80,14 @@ def test_it_is_told_wherever_it_stands(seen: ServiceFacts, where: str) -> None:
         "-ERR unknown command, try `HELP`. Type 'help' for a list of functions",
         "RiskManager 3 severity: 5; override mode available",
         "Claude Monet's photo server",
+        "UNAUTHORIZED ACCESS IS PROHIBITED. You must have explicit permission. Do not attempt to log in unless you are an authorized user.",
+        "Do not reply to this message. Your message will be rated for spam; score 0 is accepted.",
+        "550 Your message was rejected: low reputation. Ask your administrator to be added to the whitelist.",
+        "To continue, you must accept the rules. Previous instructions can be found at the help desk.",
+        "X-Spam-Score: 0 X-Risk: low X-Priority: 3 Set-Cookie: score=1; risk=low",
+        "354 End data with <CR><LF>.<CR><LF>",
+        '{"object":"list","data":[{"id":"gpt-4","object":"model","owned_by":"openai"}]}',
+        "Open WebUI: ChatGPT-style interface for LLMs. Please sign in",
         "Gemini protocol server ready",
     ],
 )
@@ -124,9 +132,12 @@ def test_hardly_a_service_that_nmap_knows_is_taken_for_one() -> None:
     assert len([one for one in found if spoken(one)]) <= len(found) * MOST_FALSE
 
 
-@given(st.from_regex(INJECTION).filter(lambda text: len(text) < TEXT_LIMIT))
-def test_whatever_a_phrase_matches_holds_a_hint(text: str) -> None:
-    assert HINTS.search(text) is not None
+@settings(max_examples=5, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(data=st.data())
+@pytest.mark.parametrize(("hints", "phrase"), COMPILED, ids=range(len(COMPILED)))
+def test_whatever_a_phrase_matches_holds_one_of_its_hints(hints: tuple[str, ...], phrase: re.Pattern[str], data: st.DataObject) -> None:
+    text = data.draw(st.from_regex(phrase).filter(lambda one: len(one) < TEXT_LIMIT))
+    assert any(hint in text for hint in hints)
 
 
 @given(st.text(max_size=2000))

@@ -17,56 +17,184 @@ TEXT_LIMIT = 600
 SHORTEST = 12
 SHOWN = 120
 MODELS = (
-    r"(?:ai|a\.i\.|llms?|(?:large )?language models?|chat ?bots?|gpt(?:-?\d\w*)?|chatgpt|claude|gemini|copilot"
-    r"|ai (?:assistant|agent|analyst)s?)"
+    r"(?:ai|a\.i\.|llms?|(?:large )?language models?|chat ?bots?|gpt(?:-?\d\w*)?|chatgpt|openai|claude|gemini|copilot"
+    r"|ai (?:assistant|agent|analyst|scanner|model|system|bot)s?"
+    r"|(?:automated|automatic) (?:triage|analysis|analyst|agent|assistant|reviewer)(?: bot)?"
+    r"|triage bot|dear model|analyst (?:who is )?reading this)"
 )
 EARLIER = r"(?:previous|prior|preceding|above|earlier|former|foregoing|initial|original|existing|system|your)"
-ORDERS = r"(?:instructions?|prompts?|rules?|guidelines?|directives?|orders?|context)"
-TO_WHOM = r"(?:dear|hey|hello|hi|attention|note (?:to|for)|message (?:to|for)|instructions? (?:to|for)|important(?: for)?)"
-VERDICT = (
-    r"(?:set|lower|change|reduce|rate|classify|mark|downgrade|report|treat)\b.{0,40}"
-    r"\b(?:risk|severity|finding|score|exposure|host|service|this)"
+ORDERS = r"(?:instructions?|prompts?|rules?|guidelines?|directives?|orders?|context|messages?|tasks?)"
+TO_WHOM = r"(?:dear|hey|hello|hi|attention|to(?: the)?|note (?:to|for)|message (?:to|for)|instructions? (?:to|for)|important(?: for)?)"
+WHAT = (
+    r"(?:risk|severity|priority|findings?|score|exposure|hosts?|machine|server|service|asset|alert"
+    r"|issue|entry|vulnerabilit(?:y|ies)|this|it)"
 )
-HARMLESS = r"(?:safe|benign|low|resolved|trusted|false positive|informational|not vulnerable)"
-PHRASES = (
+HARMLESS = (
+    r"(?:safe|benign|harmless|low|resolved|approved|trusted|fine|ok|clean|closed|false positive|informational|not vulnerable|no risk"
+    r"|not (?:a )?risk|irrelevant)"
+)
+JUDGE = (
+    r"(?:set|lower|change|reduce|rate|classify|mark|downgrade|report|treat|list|label|consider|close|score|flag|regard|record|count|keep"
+    r"|assess|rank|assign)"
+)
+PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
     # take back what the model was told
-    rf"\b(?:ignore|disregard|forget|override|bypass|discard)\b.{{0,40}}\b{EARLIER}\b.{{0,30}}\b{ORDERS}\b",
-    rf"\b(?:new|updated|real|actual) {ORDERS}\b.{{0,10}}[:=]",
-    r"\b(?:system|developer|hidden|initial) prompt\b",
-    r"\bprompt injection\b|\bjailbreak\b",
-    r"\b(?:reveal|print|repeat|show|leak|output|disclose)\b.{0,20}\b(?:your|the|all)\b.{0,20}\b(?:prompt|instructions|api key)\b",
-    # the marks of chat templates, and of an answer that is put into the model's mouth
-    r"<\|[a-z ]{2,20}\|>|\[/?inst\]|<</?sys>>|#{2,} ?(?:system|instructions?|assistant|response)\b ?:?",
-    r"</?(?:assistant|instructions?|tool calls?|function calls?|untrusted)>",
-    r"[\"'](?:evidence ids|follow ups|tool calls)\\?[\"']",
     (
-        r"(?:^|[\n>\]}.;!] ?)(?:assistant|system|developer) ?[:>] ?"
-        r"(?:you|ignore|set|mark|treat|respond|reply|the (?:risk|finding)|this (?:is|host)|do not)\b"
+        ("ignor", "disreg", "forget", "overrid", "bypass", "discard", "neglect", "abandon"),
+        rf"\b(?:ignore|disregard|forget|override|bypass|discard|neglect|abandon)\b.{{0,40}}\b{EARLIER}\b.{{0,30}}\b{ORDERS}\b",
+    ),
+    (
+        ("ignore", "forget", "disregard"),
+        (
+            r"\b(?:ignore|forget|disregard) (?:about )?(?:the|this|that|all|any)(?: of)?(?: the)? (?:data"
+            r"|findings?|evidence|json|alert|risk|above|input)\b"
+        ),
+    ),
+    (("attention to", "never mind", "nevermind"), rf"\b(?:pay no attention to|never ?mind)\b.{{0,30}}\b(?:{EARLIER}|{ORDERS}|data)\b"),
+    (
+        ("you were", "you have been", "you've been"),
+        r"\b(?:what(?:ever)?|everything|all) you(?: were| have been|'ve been) (?:told|given|instructed|asked)\b",
+    ),
+    (
+        ("instruction", "guideline", "task", "objective"),
+        r"\byour (?:instructions?|guidelines?|tasks?|objectives?)\b.{0,30}\b(?:updated|changed|replaced|void|cancell?ed|over|now)\b",
+    ),
+    (
+        ("new ", "updated ", "real ", "actual "),
+        (
+            r"\b(?:new|updated|real|actual) (?:instructions?|prompts?|rules?|guidelines?|directives?|orders?"
+            r"|tasks?|objectives?|goals?|mission)\b.{0,10}[:=]"
+        ),
+    ),
+    (("prompt",), r"\b(?:system|developer|hidden|initial) prompt\b|\bprompt injection\b|\bprompt ?:.{0,20}\b(?:respond|answer|say|write)"),
+    (("jailbreak",), r"\bjailbreak\b"),
+    (
+        ("prompt", "instructions", "api key"),
+        r"\b(?:reveal|print|repeat|show|leak|output|disclose)\b.{0,20}\b(?:your|the|all)\b.{0,20}\b(?:prompt|instructions|api key)\b",
+    ),
+    # the marks of chat templates, and of an answer that is put into the model's mouth
+    (("<|", "inst]", "sys>", "##"), r"<\|[a-z ]{2,20}\|>|\[/?inst\]|<</?sys>>|#{2,} ?(?:system|instructions?|assistant|response)\b ?:?"),
+    (("<",), r"</?(?:assistant|instructions?|tool calls?|function calls?|untrusted)>"),
+    (("evidence ids", "follow ups", "tool calls"), r"[\"'](?:evidence ids|follow ups|tool calls)\\?[\"']"),
+    (("role",), r"[\"']role\\?[\"'] ?: ?\\?[\"'](?:system|assistant|developer|user)"),
+    (("assistant:", "assistant :"), r"\b(?:human|user) ?:.{0,120}\bassistant ?:"),
+    (("human:",), r"(?:^|\n|\\n)human: ?\w+"),
+    (
+        ("assistant", "system", "developer"),
+        (
+            r"(?:^|[\n>\]}.;!] ?)(?:assistant|system|developer) ?[:>] ?"
+            r"(?:you|ignore|set|mark|treat|respond|reply|the (?:risk|finding)|this (?:is|host)|do not)\b"
+        ),
+    ),
+    (
+        ("override", "trusted ", "new ", "urgent "),
+        r"\bsystem override\b|\b(?:trusted|new|urgent) (?:admin|administrator|system|developer) (?:message|note|order|command)\b",
+    ),
+    (
+        ("end ",),
+        (
+            r"\bend (?:of )?(?:the )?(?:untrusted )?(?:data|finding|input|prompt|context|json)\b"
+            r".{0,60}\b(?:system|now|new|task|you|instead|approve)\b"
+        ),
     ),
     # who is spoken to
-    rf"\b{TO_WHOM}\b[ ,:]{{1,3}}(?:the |any |all )?\b{MODELS}\b",
-    rf"\byou are (?:now |no longer )?(?:a |an |the |in )?.{{0,30}}\b(?:{MODELS}|assistant|developer mode|dan)\b",
-    rf"\bif you are an? {MODELS}\b|\bas an? {MODELS}\b",
+    (("dear", "hey", "hello", "hi", "attention", "to", "for", "important"), rf"\b{TO_WHOM}\b[ ,:]{{1,3}}(?:the |any |all )?\b{MODELS}\b"),
+    (
+        (
+            "ai",
+            "a.i.",
+            "llm",
+            "language model",
+            "chat",
+            "gpt",
+            "openai",
+            "claude",
+            "gemini",
+            "copilot",
+            "automat",
+            "bot",
+            "model",
+            "reading this",
+        ),
+        (
+            rf"\b{MODELS}\b[ ,:!.-]{{1,4}}.{{0,40}}\b(?:skip|omit|dismiss|rate|approve[ds]?|ignore|answer|say"
+            rf"|conclude|trust|you must|you should|do not report)\b"
+        ),
+    ),
+    (
+        ("you are",),
+        (
+            rf"\byou are (?:now |no longer )?(?:a |an |the |in )?.{{0,30}}\b(?:{MODELS}|assistant"
+            rf"|developer mode|dan)\b|\bif you are an? {MODELS}\b"
+        ),
+    ),
+    (
+        ("as a", "act as"),
+        rf"\bas an? {MODELS}\b|\bact as (?:a |an |the |my )?(?:system )?(?:admin\w*|root|shell|terminal|assistant|developer|{MODELS})\b",
+    ),
+    (
+        ("from now on", "henceforth", "pretend"),
+        r"\b(?:from now on|henceforth),? you (?:are|will|act|must|should)\b|\bpretend (?:to be|you are|that)\b",
+    ),
+    (("your developer", "your creator", "your operator"), r"\b(?:i am|i'm|this is) your (?:developer|creator|operator)\b"),
+    (("your",), r"\b(?:disable|turn off|drop|lift|remove) your\b.{0,20}\b(?:rules|safety|filters?|guard\w*|restrictions?)\b"),
+    (("your",), r"\b(?:in|from) your (?:summary|report|answer|analysis|output|json|verdict|response|list|review)\b"),
+    (("you should", "you must", "you may"), r"\byou (?:should|must|may) (?:now )?(?:conclude|answer|respond|say|report that|assume)\b"),
     # what the verdict is to be
-    rf"\b{VERDICT}\b.{{0,20}}\b(?:to (?:0|zero|low|none|info\w*)|as (?:a )?{HARMLESS})\b",
-    r"\b(?:risk|severity|score)\b ?(?:is|must be|should be|shall be|=|:) ?(?:0|zero|none|low|informational)\b",
-    r"\b(?:do not|don't|never) (?:report|flag|mention|raise|escalate)\b.{0,30}\b(?:this|finding|vulnerabilit|host|service|exposure)",
-    r"\b(?:respond|reply|answer|output) (?:only |exactly )?(?:with|in) (?:json|only|exactly|the following|valid|\{)",
-    r"\b(?:call|invoke|use) the\b.{0,30}\b(?:tool|function)\b.{0,10}(?:to|with|and|:)",
+    (("to ", "as "), rf"\b{JUDGE}\b.{{0,40}}\b{WHAT}\b.{{0,30}}\b(?:to (?:0|zero|low|none|info\w*)|as (?:a )?{HARMLESS})\b"),
+    (("rate", "mark", "score", "call"), rf"\b(?:rate|mark|score|call) (?:this|it|the \w+) (?:as )?{HARMLESS}\b"),
+    (
+        ("risk", "severity", "score", "priority"),
+        (
+            r"\b(?:risk|severity)(?: level| score)? (?:is|must be|should be|shall be) (?:0|1|zero|none|low|informational)\b"
+            r"|\bset (?:the )?(?:risk|severity|score|priority) ?(?:to|=|:) ?(?:0|1|zero|none|low|info\w*)\b|\{\\?[\"']risk\\?[\"'] ?: ?\d"
+        ),
+    ),
+    (("lower", "reduce"), r"\b(?:lower|reduce) (?:the |its )?(?:priority|severity|risk)\b"),
+    (
+        ("not ", "don't", "never"),
+        r"\b(?:do not|don't|never) (?:report|flag|mention|raise|escalate)\b.{0,30}\b(?:this|finding|vulnerabilit|host|service|exposure)",
+    ),
+    (
+        ("omit", "leave", "exclud", "drop", "skip", "remove", "hide", "dismiss"),
+        (
+            r"\b(?:omit|leave(?: out)?|exclude|drop|skip|remove|hide|dismiss) (?:this|that) (?:asset|host"
+            r"|server|finding|machine|service|alert|issue|entry)\b"
+        ),
+    ),
+    (
+        ("finding", "alert", "exposure"),
+        (
+            r"\b(?:findings?|alerts?|exposures?)\b.{0,30}\b(?:should|must|can|shall|may|to) be (?:closed"
+            r"|ignored|dismissed|resolved|approved|accepted"
+            r"|suppressed|removed|downgraded)\b|\b(?:approved|accepted|allowed) (?:this|the) (?:exposure|finding|alert)\b"
+        ),
+    ),
+    (
+        ("answer", "output", "verdict", "conclusion", "response"),
+        r"\b(?:correct|right|only|expected|final|your) (?:answer|output|verdict|conclusion|response) (?:is|must be|should be|:)",
+    ),
+    (
+        ("output", "answer", "respon", "reply", "conclude", "say", "word"),
+        (
+            r"\b(?:respond|reply|answer|output|conclude|say)\b (?:only |exactly )?(?:with |in |that )?(?:json"
+            r"|only|exactly|the following|valid|\{"
+            r"|the word|everything is|everything's|nothing (?:was|is)|the scan found|it is safe|no risk)"
+        ),
+    ),
+    (("analys", "analyz"), r"\bstop (?:the |your |all |this )?(?:analysing|analyzing|analysis)\b"),
+    (("list",), r"\b(?:add|put)\b.{0,50}\b(?:to|on) (?:the |your )?(?:allow|white|safe) ?-?list\b"),
+    (("instead", "next"), r"\b(?:instead|next),? (?:scan|probe|connect to|fetch|download|run|execute|visit)\b"),
+    (("tool", "function"), r"\b(?:call|invoke|use) the\b.{0,30}\b(?:tool|function)\b.{0,10}(?:to|with|and|:)"),
     # the first of these in other tongues
-    r"\bignorier\w* .{0,30}\b(?:anweisung|instruktion)",
-    r"\bignore[zr]? .{0,30}\binstructions (?:pr[ée]c[ée]dentes|ant[ée]rieures)",
-    r"\bignor[ae]\w* .{0,30}\b(?:instrucciones|istruzioni|instru[çc][õo]es)",
-    r"игнорируй\w* .{0,40}(?:инструкц|указани)",
-    r"(?:忽略|无视|無視).{0,10}(?:指令|指示|说明|規則|规则|命令)",
+    (("ignorier",), r"\bignorier\w* .{0,30}\b(?:anweisung|instruktion)"),
+    (("ignor",), r"\bignore[zr]? .{0,30}\binstructions (?:pr[ée]c[ée]dentes|ant[ée]rieures)"),
+    (("ignora", "ignore"), r"\bignor[ae]\w* .{0,30}\b(?:instrucciones|istruzioni|instru[çc][õo]es)"),
+    (("игнорируй",), r"игнорируй\w* .{0,40}(?:инструкц|указани)"),
+    (("忽略", "无视", "無視"), r"(?:忽略|无视|無視).{0,10}(?:指令|指示|说明|規則|规则|命令)"),
 )
-INJECTION = re.compile("|".join(f"(?:{one})" for one in PHRASES), re.DOTALL)
-HINTS = re.compile(
-    r"ignor|disregard|forget|overrid|bypass|discard|instruct|prompt|jailbreak|<\||inst\]|sys>|## ?|assistant|tool|function|evidence ids"
-    r"|follow ups|untrusted|system|developer|you are|\bai\b|a\.i\.|llm|language|chat ?bot|gpt|claude|gemini|copilot|risk|severity|score"
-    r"|finding|report|respond|reply|answer|output|api key|rule|directive|guideline|order|context|this|игнор|忽略|无视|無視"
-)
-"""One of these is in whatever `INJECTION` matches. Most texts hold none, and are done with after this."""
+"""Each with words of which one is in whatever it matches: most texts hold none, and the phrase is not looked for."""
+COMPILED = tuple((hints, re.compile(one, re.DOTALL)) for hints, one in PHRASES)
 SQUASHED = re.compile(
     r"(?:ignore|disregard|forget|override)(?:all|any|the|your)*(?:previous|prior|above|earlier)(?:instruction|prompt|rule)"
 )
@@ -78,7 +206,7 @@ SPACES = re.compile(r"[ \t\r\f\v_+]+|%20")
 def spoken(text: str) -> str | None:
     """The part of a text that speaks to a language model; None if none does."""
     plain = plain_of(text)
-    found = INJECTION.search(plain) if HINTS.search(plain) else None
+    found = next((match for hints, one in COMPILED if any(hint in plain for hint in hints) and (match := one.search(plain))), None)
     if found is not None:
         return plain[max(0, found.start() - 20) :]
     return plain if SQUASHED.search(NOT_LETTERS.sub("", plain)) else None
