@@ -176,7 +176,7 @@ def test_sinks_of_other_packages_work_and_fail_for_themselves(
         publish(settings, *(change(number) for number in range(20)))
         until(lambda: len(numbers(store)) == 20, "the archiver's own rows")
         until(lambda: caught_up(settings, {"sink-lines": ("changes",)}), "the good sink")
-        until(lambda: sys.modules["outside_sinks"].Broken.calls >= 2, "the broken sink to be tried again")
+        until(lambda: sys.modules["outside_sinks"].Broken.calls >= 2, "the broken sink to be tried again", 120)
         assert archiver.error is None
     assert {int(line.split()[1]) for line in lines.read_text().splitlines()} == set(range(20)) - {7}
     letters = dead_letters(settings, "changes")  # of one record: whom the group takes for gone on a slow machine does a batch again
