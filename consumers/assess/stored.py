@@ -38,7 +38,7 @@ class StoredAnswers:
         self._codec, self._models, self._prompt, self._seen = codec, frozenset(models), prompt, seen
         self._topic, self._started = prefixed(settings, TOPIC), datetime.now(UTC)
         over = {"enable.partition.eof": True, "fetch.wait.max.ms": 20}
-        self._consumer = Consumer(consumer_config(settings, "read-exchanges", **over))
+        self._consumer = Consumer(consumer_config(settings, "restore", **over))
         self._next: dict[int, int] = {}
         self._places: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._told: set[tuple[str, datetime]] = set()

@@ -142,7 +142,8 @@ def test_without_rights_it_goes_on_with_loopback(ground: Machine, tmp_path: Path
     assert document["timings"]["total"] < MOST_SECONDS
 
 
-@pytest.mark.parametrize("rights", [pytest.param((), id="lab"), pytest.param(NOT_ROOT, id="loopback", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("rights", [pytest.param((), id="lab"), pytest.param(NOT_ROOT, id="loopback")])
 def test_with_a_scripted_model_it_ends_with_explanations_and_a_look_that_found_something(
     ground: Machine, tmp_path: Path, rights: Sequence[str]
 ) -> None:
