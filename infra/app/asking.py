@@ -25,6 +25,7 @@ from consumers.assess.chat import Chat
 from infra.app.commands.queries import ask
 from infra.core.errors import BadInput, DriftlineError, Refused
 from infra.core.model_settings import ModelSettings
+from infra.core.settings import load_settings
 
 ATTEMPTS = 2
 TABLES = ("findings", "exposures", "services", "assets", "changes", "observations", "sweeps", "runs", "agents", "audit")
@@ -50,7 +51,9 @@ class Inquiry:
 
 def run_query(sql: str) -> Rows:
     """The rows of a query, read only and under the limits of a question. Raises BadInput if ClickHouse refuses it."""
-    return ask(sql, {"readonly": 1, **QUERY_LIMITS})[1]
+    # A user who may only read may not say so once more: ClickHouse refuses to change `readonly` where it is set.
+    readonly = {} if load_settings().clickhouse.reader_dsn else {"readonly": 1}
+    return ask(sql, {**readonly, **QUERY_LIMITS})[1]
 
 
 def inquire(question: str, settings: ModelSettings, told: Callable[[Inquiry], None], run: Callable[[str], Rows] = run_query) -> Inquiry:
