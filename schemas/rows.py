@@ -278,6 +278,8 @@ def _finding(event: Finding) -> Iterator[TableRow]:
             "review_model": event.review.model,
             "review_prompt": event.review.prompt_hash,
             "explanation": event.review.explanation or event.review.note,
+            "model_action": event.review.action,
+            "model_evidence_ids": list(event.review.evidence_ids),
             "reopened": event.reopened,
             "first_seen": event.first_seen,
             "changed_at": event.changed_at,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from infra.core.model_settings import ModelSettings
 from infra.core.ports import Context, FixedTables, MemoryState, Record
-from infra.core.settings import ModelSettings, Settings
+from infra.core.settings import Settings
 from schemas.events.base import Event
 from schemas.events.findings import Decision, DecisionKind, Exposure, ExposureEvent, Finding, FiredRule, ModelExchange, Place
 from schemas.events.operations import Tick

@@ -10,8 +10,23 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = dict[str, Any] | str | int
-"""A structured answer, raw text as the model's message, or an HTTP status to fail with."""
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A response that is not what the API promises. `raw`: the body as it is; `cut`: so much of it is sent, and the connection closed.
+
+    `status` None: the connection is closed without a word. `drip`: seconds between its bytes.
+    """
+
+    status: int | None = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    raw: bytes = b""
+    cut: int | None = None
+    drip: float = 0.0
+
+
+Answer = dict[str, Any] | str | int | Fault
+"""A structured answer, raw text as the model's message, an HTTP status to fail with, or a fault."""
 
 
 @dataclass(slots=True)
@@ -46,6 +61,33 @@ def running_model(answer: Callable[[str], Answer]) -> Iterator[ModelServer]:
         thread.join(5)
 
 
+def completion(content: Any, model: str = "test-model", **over: Any) -> dict[str, Any]:
+    """The body of a good response whose message has this content."""
+    message = {"role": "assistant", "content": content, "refusal": None}
+    usage = {"prompt_tokens": 321, "completion_tokens": 45, "total_tokens": 366}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+    return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage, **over}
+
+
+def fail(handler: BaseHTTPRequestHandler, fault: Fault, release: threading.Event) -> None:
+    """Answer as a fault says."""
+    if fault.status is None:
+        return
+    handler.send_response(fault.status)
+    for name, value in (("content-type", "application/json"), ("content-length", str(len(fault.raw))), *fault.headers):
+        handler.send_header(name, value)
+    handler.send_header("connection", "close")
+    handler.end_headers()
+    if not fault.drip:
+        handler.wfile.write(fault.raw[: fault.cut])
+        return
+    for one in fault.raw:
+        handler.wfile.write(bytes((one,)))
+        handler.wfile.flush()
+        if release.wait(fault.drip):
+            return
+
+
 def handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
     """The request handler of one server."""
 
@@ -69,6 +111,10 @@ def handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                     server.at_once -= 1
 
         def _reply(self, answer: Answer, model: str) -> None:
+            if isinstance(answer, Fault):
+                self.close_connection = True
+                fail(self, answer, server.release)
+                return
             if isinstance(answer, int):
                 self._send(
                     answer,
@@ -82,14 +128,7 @@ def handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                     },
                 )
                 return
-            content = answer if isinstance(answer, str) else json.dumps(answer)
-            message = {"role": "assistant", "content": content, "refusal": None}
-            usage = {"prompt_tokens": 321, "completion_tokens": 45, "total_tokens": 366}
-            choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-            self._send(
-                200,
-                {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage},
-            )
+            self._send(200, completion(answer if isinstance(answer, str) else json.dumps(answer), model))
 
         def _send(self, status: int, body: dict[str, Any]) -> None:
             payload = json.dumps(body).encode()

@@ -115,6 +115,8 @@ class Assessor:
             model=exchange.model,
             prompt_hash=exchange.prompt_hash,
             explanation=exchange.explanation if good else "",
+            action=exchange.action if good else "",
+            evidence_ids=exchange.evidence_ids if good else (),
             note="" if good else f"No review: {exchange.error or 'no risk in the answer'}. The finding stands as the rules wrote it.",
         )
         yield from self._tell(memory, exchange.asked_at, context)

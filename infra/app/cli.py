@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "config": "machine",
     "demo": "machine",
     "query": "queries",
+    "ask": "ask",
     "runs": "runs",
     "touched": "touched",
     "diff": "diff",

@@ -85,10 +85,18 @@ def _settings_by_section(model: type[BaseModel]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"": []}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found[name] = [_setting(f"{name}.{inner}", one) for inner, one in field.annotation.model_fields.items()]
+            found[name] = [row for inner, one in field.annotation.model_fields.items() for row in _branch(f"{name}.{inner}", one)]
         else:
             found[""].append(_setting(name, field))
     return found
+
+
+def _branch(name: str, field: Any) -> list[str]:
+    """A setting's rows: one, or, where it is a branch that may be left out, those of all that is in it."""
+    inner = next((one for one in get_args(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    if inner is None or get_origin(field.annotation) is tuple:
+        return [_setting(name, field)]
+    return [_setting(f"{name}.{part}", one) for part, one in inner.model_fields.items()]
 
 
 def _setting(name: str, field: Any) -> str:

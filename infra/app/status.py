@@ -77,6 +77,7 @@ def _row(entry: dict[str, Any], role: str, first: _Look, second: _Look) -> dict[
         "lag": _whole(word.get("lag")),
         "restarts": entry.get("restarts", 0),
         "last_error": word.get("last_error") or entry.get("last_error", ""),
+        "details": word.get("details") or {},
     }
 
 
@@ -137,3 +138,22 @@ def _memory_mb(pid: int | None) -> float:
         return float(psutil.Process(pid).memory_full_info().pss) / 1e6 if pid is not None else 0.0
     except psutil.Error:
         return 0.0
+
+
+def model_line(details: dict[str, Any]) -> str:
+    """What the assessor tells of its model, in a line; empty where it tells nothing."""
+    if not details.get("model"):
+        return ""
+    spent = ", ".join(f"{name.replace('_', '-')} {_of(one)}" for name, one in details["last_hour"].items())
+    fallback = f", else {details['fallback']} ({details['by_fallback']} answers)" if details.get("fallback") else ""
+    told = ", ".join(f"{details[name]} {word}" for name, word in TOLD.items())
+    limits = f"at most {details['calls_per_minute']} calls a minute, {details['parallel']} at once"
+    return f"model {details['model']}{fallback}: {told}; in the last hour {spent}; {limits}"
+
+
+TOLD = {"waiting": "waiting", "answered": "answered", "from_store": "answered from exchanges", "failed": "failed"}
+
+
+def _of(one: dict[str, Any]) -> str:
+    limit = "" if one["limit"] is None else f" of {one['limit']:,.12g}"
+    return f"{one['spent']:,.6g}{limit}" if isinstance(one["spent"], float) and one["spent"] % 1 else f"{int(one['spent']):,}{limit}"

@@ -20,14 +20,14 @@ WRITER = "driftline"
 def connect(settings: Settings, writer: bool = False) -> Client:
     """A client whose default database is Driftline's. One a thread: it is not to be shared.
 
-    A client of the local store only reads unless `writer` is asked for, which takes the store's token. The database must exist
+    A client of the local store only reads unless `writer` is asked for, which takes the store's token; of a server, `reader_dsn` is taken
+    where it is set and no writer asked for. The database must exist
     on a server (`apply_migrations` makes it). Raises MissingPrerequisite when ClickHouse or the token can't be reached.
     """
     try:
         if settings.clickhouse.dsn is not None:
-            return clickhouse_connect.get_client(
-                dsn=settings.clickhouse.dsn.get_secret_value(), autogenerate_session_id=False, query_retries=2
-            )
+            dsn = settings.clickhouse.dsn if writer else settings.clickhouse.reader_dsn or settings.clickhouse.dsn
+            return clickhouse_connect.get_client(dsn=dsn.get_secret_value(), autogenerate_session_id=False, query_retries=2)
         return clickhouse_connect.get_client(
             host="127.0.0.1",
             port=settings.store.port,

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from infra.core.errors import BadInput
+from infra.core.model_settings import ModelSettings
 from infra.core.notifier_settings import NotifierSettings
 from infra.core.section import Section
 from schemas.wording import fault
@@ -110,6 +111,8 @@ class ClickHouseSettings(Section):
 
     dsn: SecretStr | None = Field(None, description="http(s)://user:password@host:port/database of a ClickHouse server")
     dsn_file: Path | None = Field(None, description="a file that holds the DSN")
+    reader_dsn: SecretStr | None = Field(None, description="the same of a user who may only read; what asks takes it where it is set")
+    reader_dsn_file: Path | None = Field(None, description="a file that holds the reader's DSN")
     database: str = Field("driftline", description="the database that holds all tables")
 
 
@@ -227,19 +230,6 @@ class AssessorSettings(Section):
     """The lifecycle of findings."""
 
     resolved_days: int = Field(90, ge=1, description="a resolved finding is forgotten after this many days")
-
-
-class ModelSettings(Section):
-    """The language model that reviews findings, inside the bounds that rules set. Unset: findings stand as the rules wrote them."""
-
-    name: str | None = Field(None, description="as LangChain's init_chat_model takes it, e.g. openai:gpt-5-mini")
-    base_url: str | None = Field(None, description="of a local or compatible server")
-    api_key: SecretStr | None = Field(None, description="the provider's key")
-    api_key_file: Path | None = Field(None, description="a file that holds the key")
-    timeout: float = Field(30.0, gt=0, description="seconds to wait for an answer")
-    parallel: int = Field(4, ge=1, le=64, description="questions at once")
-    calls_per_hour: int = Field(500, ge=0, description="budget of calls; beyond it findings stand as the rules wrote them")
-    followups_per_hour: int = Field(20, ge=0, description="looks that the model may ask for; further ones are dropped")
 
 
 class ArchiverSettings(Section):

@@ -47,6 +47,7 @@ class Telemetry:
         self.deadlines: dict[str, float] = {}
         self.ready: set[str] = set()
         self.errors: dict[str, str] = {}
+        self.details: dict[str, dict[str, object]] = {}
         self.started = time.time()
 
     def healthy(self, within: float = 60.0) -> bool:
@@ -63,6 +64,7 @@ class Telemetry:
                 "emitted": self.emitted.labels(role)._value.get(),  # noqa: SLF001
                 "lag": self.lag.labels(role)._value.get(),  # noqa: SLF001
                 "last_error": self.errors.get(role, ""),
+                "details": self.details.get(role, {}),
             }
             for role in sorted(self.roles | set(self.beats))
         }

@@ -81,6 +81,14 @@ class LoopbackLab:
         self._daemons.start(self._recipes(one for one in wanted if one not in self._services))
         self._services = wanted
 
+    def hide(self, port: int) -> tuple[str, int]:
+        """Open a second web server at this port, which `truth` does not tell of; where it is."""
+        if self._daemons is None:
+            raise RuntimeError("the lab is not up")
+        _refuse_if_taken(port, time.monotonic() + DYING_SECONDS)
+        self._daemons.start(self._recipes((Service("loopback", "http", port),)))
+        return ADDRESS, port
+
     def down(self) -> None:
         """Stop everything. May be called any number of times."""
         if self._daemons is not None:

@@ -12,13 +12,21 @@ from infra.core.errors import BadInput
 from processors.correlate.adjustments import ADJUSTMENTS
 from processors.correlate.contract import TABLES, Rule
 from processors.correlate.own_rules import Own, parse
-from processors.correlate.rules import access, certificates, placement, surface, transport, versions
+from processors.correlate.rules import access, certificates, instructions, placement, surface, transport, versions
 from processors.correlate.ssvc import TABLE
 from processors.correlate.tables import Tables
 from processors.correlate.urgency import BANDS
 
 GROUP = "driftline.rules"
-BUILT_IN: tuple[Rule, ...] = (*access.RULES, *versions.RULES, *certificates.RULES, *transport.RULES, *surface.RULES, *placement.RULES)
+BUILT_IN: tuple[Rule, ...] = (
+    *access.RULES,
+    *versions.RULES,
+    *certificates.RULES,
+    *transport.RULES,
+    *surface.RULES,
+    *placement.RULES,
+    *instructions.RULES,
+)
 
 
 def rules_of(file: Path | None) -> tuple[tuple[Rule, ...], Tables]:

@@ -128,6 +128,8 @@ class Review(Event):
     prompt_hash: str = ""
     explanation: str = ""
     note: str = ""
+    action: str = Field("", description="what the model would do; `action` of the finding is the rules' word")
+    evidence_ids: tuple[str, ...] = Field((), description="what the explanation relies on")
 
 
 class Finding(Event):
@@ -202,3 +204,6 @@ class ModelExchange(Event):
     output_tokens: int = 0
     latency_ms: int = 0
     asked_at: Timestamp
+    action: str = ""
+    calls: int = Field(1, ge=0, description="questions that were put, the retry included")
+    cost: float = Field(0.0, ge=0, description="by the prices in the settings, in their currency")

@@ -43,9 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo")
 
 
-def start(ground: Machine, folder: Path, name: str, rights: Sequence[str] = ()) -> Started:
+def start(ground: Machine, folder: Path, name: str, rights: Sequence[str] = (), more: Sequence[str] = ()) -> Started:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("DRIFTLINE_")}
-    return ground.start([*rights, *DEMO], clean | {"DRIFTLINE_DATA_DIR": str(folder / "data")}, folder, name)
+    return ground.start([*rights, *DEMO, *more], clean | {"DRIFTLINE_DATA_DIR": str(folder / "data")}, folder, name)
 
 
 def finished(started: Started, seconds: float = 300.0) -> dict[str, Any]:
@@ -140,3 +140,26 @@ def test_without_rights_it_goes_on_with_loopback(ground: Machine, tmp_path: Path
     assert document["findings"]
     assert document["changes"]
     assert document["timings"]["total"] < MOST_SECONDS
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rights", [pytest.param((), id="lab"), pytest.param(NOT_ROOT, id="loopback")])
+def test_with_a_scripted_model_it_ends_with_explanations_and_a_look_that_found_something(
+    ground: Machine, tmp_path: Path, rights: Sequence[str]
+) -> None:
+    document = finished(start(ground, tmp_path, "model", rights, ["--model-server"]))
+    nothing_left(ground)
+    told = document["model"]
+    assert len(told["reviews"]) > 5
+    known = {row["finding_id"]: set(row["evidence_ids"]) for row in document["findings_after"]}
+    for row in told["reviews"]:
+        assert row["explanation"]
+        assert row["model_action"]
+        assert row["model_evidence_ids"]
+        assert set(row["model_evidence_ids"]) <= known.get(row["finding_id"], set(row["model_evidence_ids"]))
+    assert {row["cause"] for row in told["follow_up_runs"]} == {"follow_up"}
+    (found,) = told["follow_up_found"]
+    assert found["port"] == 16379
+    assert told["follow_up_findings"]
+    for when in ("first", "second"):
+        assert (document["truth"][when]["missing"], document["truth"][when]["extra"]) == ([], [])

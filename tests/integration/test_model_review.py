@@ -16,7 +16,8 @@ from confluent_kafka import Message
 from pydantic import SecretStr
 
 from consumers.assess import role as assessor
-from infra.core.settings import KafkaSettings, ModelSettings, Settings
+from infra.core.model_settings import ModelSettings
+from infra.core.settings import KafkaSettings, Settings
 from infra.kafka.client import Publisher, read_whole, value_of
 from infra.kafka.topics import TopicAdmin
 from processors.correlate import role as correlator
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.kafka
 GOOD: dict[str, Any] = {
     "risk": 99.0,
     "explanation": "Anyone can write to it.",
+    "action": "Set a password.",
     "evidence_ids": ["u1"],
     "follow_ups": ["tcp/22@198.18.0.7", "tcp/22@198.51.100.1"],
 }

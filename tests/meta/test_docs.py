@@ -17,7 +17,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -130,11 +130,16 @@ def test_the_check_of_commands_can_fail() -> None:
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Name and description of every setting."""
     for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        inner = next((one for one in (field.annotation, *optional(field.annotation)) if isinstance(one, type)), None)
+        if inner is not None and issubclass(inner, BaseModel):
             yield from leaves(inner, f"{prefix}{name}.")
         else:
             yield prefix + name, field.description or ""
+
+
+def optional(annotation: Any) -> tuple[Any, ...]:
+    """What `X | None` may be; nothing for anything else."""
+    return get_args(annotation) if type(None) in get_args(annotation) else ()
 
 
 SETTINGS = dict(leaves(Settings))

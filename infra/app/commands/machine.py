@@ -86,8 +86,13 @@ def _leaves(prefix: str, branch: BaseModel) -> list[tuple[str, Any]]:
 @app.command()
 def demo(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document at the end, nothing else on standard output."),
+    model_server: bool = typer.Option(
+        False,
+        "--model-server",
+        help="Let a scripted server on loopback stand in for a model: explanations, evidence, a look that it asks for.",
+    ),
 ) -> None:
     """Make a lab, scan it, rank it, change it, show the change. Takes less than three minutes."""
     from infra.app.demo import run_demo
 
-    run_demo(as_json)
+    run_demo(as_json, model_server)

@@ -10,7 +10,7 @@ from types import FrameType
 import typer
 
 from infra.app.output import print_json, print_rows, tell
-from infra.app.status import pipeline_status
+from infra.app.status import model_line, pipeline_status
 from infra.app.supervisor import Supervisor
 from infra.core.logs import configure_logs
 from infra.core.settings import load_settings
@@ -73,6 +73,8 @@ def status(
     for row in document.rows:
         if row["last_error"]:
             tell(f"{row['role']}: {row['last_error']}")
+        if line := model_line(row["details"]):
+            tell(f"{row['role']}: {line}")
     if document.rows:
         tell(f"together: {document.memory_mb:.0f} MB, {document.cpu_percent:.1f} % of a core over {document.seconds:.0f} s")
 

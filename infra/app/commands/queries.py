@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import typer
+from clickhouse_connect import common
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from infra.app.output import print_rows, tell
@@ -19,6 +20,7 @@ from infra.core.settings import load_settings
 app = typer.Typer()
 FORMAT = re.compile(r"\bFORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)
 MOST_SHOWN = 1000
+UNCHECKED = "invalid_setting_action"
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 
@@ -38,16 +40,18 @@ def query(sql: str = typer.Argument(help="One SELECT."), as_json: bool = JSON) -
         tell(f"{len(rows) - MOST_SHOWN} more rows; --json prints all of them.")
 
 
-def ask(sql: str) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
-    """Column names and rows of a query. Raises BadInput with ClickHouse's own words when it refuses the query.
+def ask(sql: str, limits: Mapping[str, int] | None = None) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+    """Column names and rows of a query, under these settings of ClickHouse. Raises BadInput with its own words when it refuses the query.
 
     Raises MissingPrerequisite when it does not answer.
     """
     for name in ("clickhouse_connect", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they have to say is said below
     client = connect(load_settings())
+    action = common.get_setting(UNCHECKED)
+    common.set_setting(UNCHECKED, "send")  # a reader may lower limits that its client takes for fixed
     try:
-        result = client.query(sql)
+        result = client.query(sql, settings=dict(limits or {}))
     except DatabaseError as error:
         if error.code is None:  # no word of ClickHouse's: it went away
             raise MissingPrerequisite(f"ClickHouse stopped answering: {_first_line(error)}", "See 'driftline status'.") from None
@@ -57,6 +61,7 @@ def ask(sql: str) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     except (ClickHouseError, OSError) as error:
         raise MissingPrerequisite(f"ClickHouse did not answer the query: {_first_line(error)}", "See 'driftline status'.") from None
     finally:
+        common.set_setting(UNCHECKED, action)
         client.close()
     names = _different(result.column_names)
     return names, [dict(zip(names, map(_with_zone, row), strict=True)) for row in result.result_rows]

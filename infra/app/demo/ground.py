@@ -25,6 +25,9 @@ class Ground(Protocol):
     def change(self) -> None:
         """Open one service, close one, swap a certificate."""
 
+    def hide(self, port: int) -> tuple[str, int]:
+        """Open one service more, which `truth` does not tell of, at this port; where it is."""
+
     def down(self) -> None:
         """Leave nothing of it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from infra.app.demo.asking import QUERIES, Answers, Interrupted, expected
 from infra.app.demo.ground import Ground, choose_ground
+from infra.app.demo.reviewing import HIDDEN_PORT, await_reviews, reviews, show_reviews, start_model
 from infra.app.demo.telling import moves, show_changes, show_findings, show_mended, show_rows
 from infra.app.demo.vulnerabilities import bring_facts, only_by_version
 from infra.app.doctor import port_checks
@@ -42,17 +44,23 @@ GRANTED_FOR = timedelta(minutes=30)
 DYING_SECONDS = 5.0  # what a killed run left dies with it, but not in the same instant
 
 
-def run_demo(as_json: bool) -> None:
-    """Run the demo. Its data is kept in `demo` under the data folder, so that a second run goes on from there."""
-    folder = load_settings().data_dir / NAME
+def run_demo(as_json: bool, with_model: bool = False) -> None:
+    """Run the demo. Its data is kept in `demo` under the data folder, so that a second run goes on from there.
+
+    `with_model`: a scripted server reviews the findings; then it begins anew each time, in a folder of its own.
+    """
+    folder = load_settings().data_dir / (f"{NAME}-model" if with_model else NAME)
+    if with_model:
+        shutil.rmtree(folder, ignore_errors=True)
     os.environ["DRIFTLINE_DATA_DIR"] = str(folder)  # the roles are child processes and read the same settings
     os.environ["DRIFTLINE_DIFFER__FLAP_TRANSITIONS"] = "100"  # each run opens and closes the same services; that is no flapping
+    model = start_model() if with_model else None
     settings = load_settings()
     configure_logs(settings.telemetry.model_copy(update={"log_level": "error"}), roles="demo")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    story = Story(settings, folder, stop, as_json)
+    story = Story(settings, folder, stop, as_json, with_model)
     try:
         document = story.tell()
     except Interrupted:
@@ -60,6 +68,8 @@ def run_demo(as_json: bool) -> None:
         sys.exit(130)
     finally:
         story.close()
+        if model is not None:
+            model.close()
     if as_json:
         print_json(document)
 
@@ -67,8 +77,9 @@ def run_demo(as_json: bool) -> None:
 class Story:
     """What the demo holds while it runs: the ground, the pipeline, the clock."""
 
-    def __init__(self, settings: Settings, folder: Path, stop: threading.Event, as_json: bool) -> None:
-        self._settings, self._stop, self._as_json = settings, stop, as_json
+    def __init__(self, settings: Settings, folder: Path, stop: threading.Event, as_json: bool, with_model: bool = False) -> None:
+        self._settings, self._stop, self._as_json, self._with_model = settings, stop, as_json, with_model
+        self._hidden: tuple[str, int] | None = None
         self._ground: Ground
         self._ground, self._ports, self._problems = choose_ground(folder)
         self._supervisor = Supervisor(settings, progress=self._step)
@@ -85,7 +96,7 @@ class Story:
             err().print(f"No lab in namespaces: {problem} Going on with connect probes of services on loopback.")
         self._clear_the_way()
         with self._progress:
-            self._phase("making the network", self._ground.up)
+            self._phase("making the network", self._make)
             self._phase("starting the pipeline", lambda: self._supervisor.start(self._stop))
             self._check()
             answers = Answers(connect(self._settings), self._stop)
@@ -112,9 +123,12 @@ class Story:
             self._phase("looking again, twice where something is missing", lambda: self._scan(answers, again=True))
         changes, after = answers.changes_after(moment), answers.findings()
         second_match = self._compare(answers)
+        reviewed = self._review(answers)
         moved = moves(before, after)
         if not self._as_json:
             show_changes(changes, moved)
+            if reviewed:
+                show_reviews(reviewed)
             self._say_match(first_match, second_match)
         self._timings["total"] = round(time.monotonic() - self._begun, 1)
         return {
@@ -127,8 +141,28 @@ class Story:
             "findings_after": after,
             "moved": [{key: row[key] for key in ("moved", "rank", "risk", "title", "places", "finding_id")} for row in moved],
             "truth": {"first": first_match, "second": second_match},
+            "model": reviewed,
             "timings": self._timings,
         }
+
+    def _make(self) -> None:
+        self._ground.up()
+        if self._with_model:
+            self._hidden = self._ground.hide(HIDDEN_PORT)
+
+    def _review(self, answers: Answers) -> dict[str, Any] | None:
+        """What the model said, where one is asked: at the end, when the look that it asked for has found the hidden service."""
+        hidden = self._hidden
+        if hidden is None:
+            return None
+        self._progress = Progress(*self._columns, console=err(), disable=not err().is_terminal)
+        with self._progress:
+            self._phase("letting the model look", lambda: await_reviews(answers, hidden))
+        return reviews(answers, hidden)
+
+    def _seen(self, answers: Answers) -> set[tuple[str, int, str]]:
+        """What ClickHouse has as open, but for the hidden service, of which the network's own truth says nothing."""
+        return {one for one in answers.open_services() if one[:2] != self._hidden}
 
     def _clear_the_way(self) -> None:
         """Refuse before anything is made what would fail later: another demo runs, or something listens where Kafka is to listen."""
@@ -205,7 +239,7 @@ class Story:
 
         def confirmed() -> bool:
             self._supervisor.watch()
-            seen = answers.open_services()
+            seen = self._seen(answers)
             if missing := len(seen ^ truth):
                 self._step(f"looking again: {count(missing, 'change')} to confirm")
             return truth == seen
@@ -216,7 +250,7 @@ class Story:
         answers.settled(60.0, quiet=5.0 if again else 2.5)
 
     def _compare(self, answers: Answers) -> dict[str, Any]:
-        truth, seen = expected(self._ground.truth()), answers.open_services()
+        truth, seen = expected(self._ground.truth()), self._seen(answers)
         return {"services": len(truth), "rows": len(seen), "missing": sorted(truth - seen), "extra": sorted(seen - truth)}
 
     def _say_match(self, first: dict[str, Any], second: dict[str, Any]) -> None:

@@ -75,6 +75,13 @@ class Lab:
         self._services = wanted
         log.info("lab_changed", interface=self.interface)
 
+    def hide(self, port: int) -> tuple[str, int]:
+        """Open a second Redis at this port of the cache, which `truth` does not tell of; where it is."""
+        if self._daemons is None:
+            raise RuntimeError("the lab is not up")
+        self._daemons.start(self._recipes((Service("cache", "redis", port),)))
+        return self.plan.addresses("cache")[0], port
+
     def down(self) -> None:
         """Stop everything and remove the network. May be called at any time, any number of times."""
         if self._namespaces is not None:
