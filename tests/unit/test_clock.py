@@ -19,9 +19,12 @@ MAY_READ = {
     "consumers/assess/reviewer.py",
     "consumers/assess/review.py",
     "consumers/assess/budget.py",
+    "consumers/assess/chat.py",
+    "consumers/assess/stored.py",
     "processors/enrich/recog.py",
 }
-"""Limits of DNS, of the model and of reading patterns, and when a question was asked, which stands in the answer's record."""
+"""Limits of DNS, of the model (what the last hour was spent, when a server wants to be asked again) and of reading patterns, and when a
+question was asked, which stands in the answer's record."""
 
 
 class Machine:
