@@ -17,8 +17,8 @@ test: dev check ## install what is missing, then check all and test all but the 
 	$(BIN)/pytest -n 6 --ignore=tests/e2e --ignore=tests/fault $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -n 3 tests/e2e tests/fault)
 
-test-long: dev ## the long proofs too: kills again and again, a million lines, the machine at rest
-	$(BIN)/pytest -m "long or not long" $(ARGS)
+test-long: dev ## the long proofs too: kills again and again, a million lines, the machine at rest, 200 examples of each property
+	$(BIN)/pytest -m "long or not long" --hypothesis-profile=long $(ARGS)
 
 dev: ## install what is missing for development
 	@$(PYTHON) -m infra.app.bootstrap test

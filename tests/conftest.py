@@ -12,7 +12,8 @@ from xdist.scheduler import LoadFileScheduling, Scheduling
 from tests.brokers import running_broker
 
 # A loaded machine is slow, not wrong: tests have pytest's time limit, examples have none.
-settings.register_profile("driftline", deadline=None)
+settings.register_profile("driftline", deadline=None, max_examples=30)
+settings.register_profile("long", deadline=None, max_examples=200)
 settings.load_profile("driftline")
 
 

@@ -11,7 +11,7 @@ import pytest
 from bench.soak import soak, tolerances
 from bench.soak_judge import judge
 
-pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.store, pytest.mark.long, pytest.mark.timeout(240)]
 SECONDS, RATE = 24.0, 10.0
 MEMORY_MB = 32.0  # of a start that has not come to rest
 

@@ -110,8 +110,8 @@ def ahead(hours: float, every: timedelta) -> list[Timed]:
     return sorted((*looks(), *ticks(every)), key=lambda one: one[0] - (timedelta(hours=hours) if one[1] == "ticks" else timedelta(0)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("hours", [12, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("hours", [12, 1])
 def test_a_month_of_ticks_at_once_gives_the_same_findings(hours: int) -> None:
     """Behind the looks they may be as late as they like; ahead of looks that wait, an hour (the differ's grace). More than that shows."""
     begun, every = time.monotonic(), timedelta(hours=hours)
