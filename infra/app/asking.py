@@ -22,7 +22,7 @@ from consumers.ask.inquiry import (
 )
 from consumers.assess.answering import UnusableAnswerError, words
 from consumers.assess.chat import Chat
-from infra.app.commands.queries import ask
+from infra.app.querying import rows_of
 from infra.core.errors import BadInput, DriftlineError, Refused
 from infra.core.model_settings import ModelSettings
 from infra.core.settings import load_settings
@@ -53,7 +53,7 @@ def run_query(sql: str) -> Rows:
     """The rows of a query, read only and under the limits of a question. Raises BadInput if ClickHouse refuses it."""
     # A user who may only read may not say so once more: ClickHouse refuses to change `readonly` where it is set.
     readonly = {} if load_settings().clickhouse.reader_dsn else {"readonly": 1}
-    return ask(sql, {**readonly, **QUERY_LIMITS})[1]
+    return rows_of(sql, {**readonly, **QUERY_LIMITS})[1]
 
 
 def inquire(question: str, settings: ModelSettings, told: Callable[[Inquiry], None], run: Callable[[str], Rows] = run_query) -> Inquiry:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from infra.app.commands.queries import ask
+from infra.app.querying import rows_of
 from producers.imports.comparing import HostView, PortKey, PortView, Snapshot
 from producers.imports.scanfile import Rest
 from producers.imports.snapshots import NOT_OPEN
@@ -76,7 +76,7 @@ def with_looks(snapshot: Snapshot, when: datetime, zone: str, addresses: Collect
 
 def _rows(sql: str, when: datetime, zone: str, **more: object) -> Iterator[dict[str, Any]]:
     at = f"fromUnixTimestamp64Milli({round(when.timestamp() * 1000)})"
-    yield from ask(sql.format(zone=_text(zone), at=at, **more))[1]
+    yield from rows_of(sql.format(zone=_text(zone), at=at, **more))[1]
 
 
 def _port(row: dict[str, Any]) -> PortView:

@@ -21,8 +21,8 @@ def connect(settings: Settings, writer: bool = False) -> Client:
     """A client whose default database is Driftline's. One a thread: it is not to be shared.
 
     A client of the local store only reads unless `writer` is asked for, which takes the store's token; of a server, `reader_dsn` is taken
-    where it is set and no writer asked for. The database must exist
-    on a server (`apply_migrations` makes it). Raises MissingPrerequisite when ClickHouse or the token can't be reached.
+    where it is set and no writer asked for. The database must exist on a server (`apply_migrations` makes it).
+    Raises MissingPrerequisite when ClickHouse or the token can't be reached.
     """
     try:
         if settings.clickhouse.dsn is not None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import typer
 
-from infra.app.commands.queries import ask
 from infra.app.enrolment_token import Token, check_name
 from infra.app.output import print_json, print_rows, tell
+from infra.app.querying import rows_of
 from infra.core.errors import BadInput, Refused
 from infra.core.settings import Settings, load_settings
 
@@ -22,7 +22,7 @@ def agents(context: typer.Context, as_json: bool = JSON) -> None:
     """Show the scanners and when they were last heard."""
     if context.invoked_subcommand is not None:
         return
-    columns, rows = ask(
+    columns, rows = rows_of(
         "SELECT agent_id, zone, state, engine, units_running, units_done, packets_sent, packets_refused, at AS last_heard "
         "FROM agents FINAL ORDER BY agent_id"
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from consumers.ask.inquiry import QUESTION_LIMIT
 from consumers.ask.prepared import QUESTIONS, Prepared, find
 from infra.app.output import count, out, plain, print_json, print_rows, tell
 from infra.core.errors import BadInput, MissingPrerequisite
@@ -40,8 +41,8 @@ def ask(
             "No model is configured, so that only the prepared questions can be asked.",
             "Ask one by its number or name ('driftline ask 1'), or set DRIFTLINE_MODEL__NAME.",
         )
-    if len(question) > 1000:
-        raise BadInput("The question is longer than 1000 characters.", "Ask in fewer words.")
+    if len(question) > QUESTION_LIMIT:
+        raise BadInput(f"The question is longer than {QUESTION_LIMIT} characters.", "Ask in fewer words.")
     _ask_model(question, as_json)
 
 

@@ -10,9 +10,9 @@ import typer
 from rich.padding import Padding
 
 from infra.app.commands.following import NONE, follow
-from infra.app.commands.queries import ask
 from infra.app.output import RANK_STYLES, count, escape, out, print_json, print_rows, tell
 from infra.app.people import now, publisher, write
+from infra.app.querying import rows_of
 from infra.core.errors import BadInput
 from infra.core.settings import load_settings
 from producers.auditing import local_actor
@@ -39,16 +39,18 @@ def list_findings(
         follow(load_settings(), everything, as_json)
         return
     where = "" if everything else "WHERE status = 'open'"
-    _, rows = ask(f"SELECT * FROM findings FINAL {where} ORDER BY risk DESC, title, finding_id")  # noqa: S608  fixed text
+    _, rows = rows_of(f"SELECT * FROM findings FINAL {where} ORDER BY risk DESC, title, finding_id")  # noqa: S608  fixed text
     if as_json:
         print_json(rows)
     else:
         shown = ["rank", "risk", "title", "places", *(["status"] if everything else []), *_filled(rows, "owner", "assignee"), "id"]
         print_rows("findings", shown, [_short(row) for row in rows], False, NONE)
-    _, (waiting, *_) = ask("SELECT toUInt32(sum(waiting)) AS units, toUInt32(count()) AS runs FROM in_work")
+    _, (waiting, *_) = rows_of("SELECT toUInt32(sum(waiting)) AS units, toUInt32(count()) AS runs FROM in_work")
     if waiting["units"]:
         tell(f"{count(waiting['units'], 'unit')} of {count(waiting['runs'], 'run')} not looked at yet: see 'driftline runs'.")
-    _, (stopped, *_) = ask("SELECT toUInt32(count()) AS units, arrayStringConcat(groupUniqArray(stopped_reason), '; ') AS why FROM stopped")
+    _, (stopped, *_) = rows_of(
+        "SELECT toUInt32(count()) AS units, arrayStringConcat(groupUniqArray(stopped_reason), '; ') AS why FROM stopped"
+    )
     if stopped["units"]:
         tell(f"{count(stopped['units'], 'unit')} of the last day ended early ({stopped['why']}): see the view 'stopped'.")
 
@@ -167,7 +169,7 @@ def _find(finding_id: str) -> dict[str, Any]:
         raise BadInput(
             f"'{finding_id}' is not a finding's id.", "Give at least 4 of its hexadecimal digits; see 'driftline findings list --all'."
         )
-    _, rows = ask(f"SELECT * FROM findings FINAL WHERE startsWith(finding_id, '{finding_id}') LIMIT 2")  # noqa: S608  checked above
+    _, rows = rows_of(f"SELECT * FROM findings FINAL WHERE startsWith(finding_id, '{finding_id}') LIMIT 2")  # noqa: S608  checked above
     if len(rows) != 1:
         raise BadInput(
             f"{'No' if not rows else 'More than one'} finding has an id that begins with {finding_id}.",

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
 
 import typer
-from clickhouse_connect import common
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from infra.app.output import print_rows, tell
-from infra.clickhouse.client import connect
-from infra.core.errors import BadInput, MissingPrerequisite
-from infra.core.settings import load_settings
+from infra.app.querying import rows_of
+from infra.core.errors import BadInput
 
 app = typer.Typer()
 FORMAT = re.compile(r"\bFORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)
 MOST_SHOWN = 1000
-UNCHECKED = "invalid_setting_action"
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 
@@ -34,53 +26,7 @@ def query(sql: str = typer.Argument(help="One SELECT."), as_json: bool = JSON) -
             "This command chooses the format itself.",
             "Leave FORMAT out; --json prints JSON. Other formats: curl, as in docs/data-engineer.md.",
         )
-    columns, rows = ask(sql)
+    columns, rows = rows_of(sql)
     print_rows("", columns, rows if as_json else rows[:MOST_SHOWN], as_json, "No rows.")
     if not as_json and len(rows) > MOST_SHOWN:
         tell(f"{len(rows) - MOST_SHOWN} more rows; --json prints all of them.")
-
-
-def ask(sql: str, limits: Mapping[str, int] | None = None) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
-    """Column names and rows of a query, under these settings of ClickHouse. Raises BadInput with its own words when it refuses the query.
-
-    Raises MissingPrerequisite when it does not answer.
-    """
-    for name in ("clickhouse_connect", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they have to say is said below
-    client = connect(load_settings())
-    action = common.get_setting(UNCHECKED)
-    common.set_setting(UNCHECKED, "send")  # a reader may lower limits that its client takes for fixed
-    try:
-        result = client.query(sql, settings=dict(limits or {}))
-    except DatabaseError as error:
-        if error.code is None:  # no word of ClickHouse's: it went away
-            raise MissingPrerequisite(f"ClickHouse stopped answering: {_first_line(error)}", "See 'driftline status'.") from None
-        raise BadInput(
-            f"ClickHouse refused the query: {_first_line(error)}", "It takes one query that reads: SELECT, SHOW, DESCRIBE, EXPLAIN."
-        ) from None
-    except (ClickHouseError, OSError) as error:
-        raise MissingPrerequisite(f"ClickHouse did not answer the query: {_first_line(error)}", "See 'driftline status'.") from None
-    finally:
-        common.set_setting(UNCHECKED, action)
-        client.close()
-    names = _different(result.column_names)
-    return names, [dict(zip(names, map(_with_zone, row), strict=True)) for row in result.result_rows]
-
-
-def _with_zone(value: object) -> object:
-    """clickhouse-connect hands out times in UTC without saying so."""
-    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
-
-
-def _first_line(error: Exception) -> str:
-    """ClickHouse's sentence, without what its client and its server put around it."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line.rpartition("DB::Exception: ")[2].partition(" (for url ")[0][:500]
-
-
-def _different(names: Sequence[str]) -> tuple[str, ...]:
-    """Columns may share a name in SQL, not in a JSON object."""
-    found: list[str] = []
-    for name in names:
-        found.append(name if name not in found else f"{name}_{len(found) + 1}")
-    return tuple(found)

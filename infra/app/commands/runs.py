@@ -10,8 +10,8 @@ from typing import Any
 import typer
 from rich.progress import Progress
 
-from infra.app.commands.queries import ask
 from infra.app.output import count, print_json, print_rows, progress, tell
+from infra.app.querying import rows_of
 
 app = typer.Typer()
 AT_ONCE = 500
@@ -69,7 +69,7 @@ def runs(
     as_json: bool = typer.Option(False, "--json", help="Print JSON on standard output."),
 ) -> None:
     """Show what was ordered and how far it is. Units looked at, stopped, waiting; targets refused."""
-    _, rows = ask(QUERY.format(where="1", limit=limit))
+    _, rows = rows_of(QUERY.format(where="1", limit=limit))
     if as_json:
         print_json(rows)
         return
@@ -99,7 +99,7 @@ def _until_done(request_ids: Sequence[str], display: Progress) -> list[Row]:
     task, said = display.add_task("waiting to be planned", total=None), time.monotonic()
     names = ", ".join("'" + one.replace("\\", "\\\\").replace("'", "\\'") + "'" for one in request_ids)
     while True:
-        _, rows = ask(QUERY.format(where=f"request_id IN ({names})", limit=10 * AT_ONCE))
+        _, rows = rows_of(QUERY.format(where=f"request_id IN ({names})", limit=10 * AT_ONCE))
         units, waiting = (sum(int(row[name]) for row in rows) for name in ("units", "waiting"))
         planned = {row["request_id"] for row in rows} >= set(request_ids)
         if planned and not waiting:

@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from infra.app.commands.queries import ask
 from infra.app.output import count, print_json, print_rows, tell
+from infra.app.querying import rows_of
 from infra.core.errors import BadInput
 from producers.grants.wording import parse_past
 from schemas.ids import subnet_of
@@ -116,7 +116,7 @@ def _rows(target: str, first: datetime | None, last: datetime, each: bool) -> li
         group="" if each else f"GROUP BY {ONE}",
         limit=MOST,
     )
-    _, rows = ask(sql)
+    _, rows = rows_of(sql)
     return [{**row, "ports": _merged(row["ports"])} for row in rows]
 
 
@@ -128,7 +128,7 @@ def _merged(texts: list[str]) -> str:
 
 def _complete_to() -> datetime | None:
     """Up to when all that was sent is in the table; None while nobody knows."""
-    _, rows = ask("SELECT complete_to FROM watermarks WHERE topic = 'touches'")
+    _, rows = rows_of("SELECT complete_to FROM watermarks WHERE topic = 'touches'")
     moment: datetime | None = rows[0]["complete_to"] if rows else None
     return moment - HELD if moment is not None and moment.year > 1970 else None
 
