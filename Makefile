@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
-# Where it is set, each of the hundreds of processes of a test run compiles all it imports: a third of the run's time.
+# Where it is set, each of the hundreds of processes of a test run compiles anew all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-long dev check format helm lab-down clean bench-latency bench-identify bench-match bench-grab bench-sweep bench-sink bench-stream bench-scale bench-rules bench-intel soak

@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 
 from bench.intel_join import join
-from bench.intel_rig import MB, correlator, epss_day, fill, wait_applied
+from bench.intel_rig import MB, Tail, correlator, epss_day, fill, wait_applied
 from bench.report import Bar, Part, tell
 from infra.core.logs import configure_logs
 from infra.core.settings import KafkaSettings, Settings, TelemetrySettings, load_settings
@@ -48,10 +48,10 @@ def day(settings: Settings, chosen: argparse.Namespace, console: Console) -> Par
         bars = []
         for number, name in enumerate(DAYS):
             source = Source("epss", epss_day(settings.data_dir, name, chosen.scores))
-            begun, cpu = time.monotonic(), worker.cpu_times()
+            tail, begun, cpu = Tail(settings), time.monotonic(), worker.cpu_times()
             peak, sync_cpu, written = _in_process(_sync, settings, source)
             synced = time.monotonic() - begun
-            wait_applied(settings, end_of_topic(settings)[1] - 1)  # the last is the transaction's mark, which no consumer is handed
+            tail.wait(end_of_topic(settings)[1] - 1, settings.kafka.partitions)  # the last is the transaction's mark, handed to no consumer
             whole, after = time.monotonic() - begun, worker.cpu_times()
             used = after.user + after.system - cpu.user - cpu.system
             label = "first_day" if number == 0 else "next_day"

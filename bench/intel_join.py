@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 
-from bench.intel_rig import MB, Tail, correlator, fill, wait_applied
+from bench.intel_rig import MB, Tail, correlator, fill, send, wait_applied
 from bench.report import Bar, Part
 from infra.core.settings import Settings
-from infra.kafka.client import consumer_config, prefixed, producer_config
+from infra.kafka.client import consumer_config, prefixed
 from producers.intel.cve import read_cve
 from producers.intel.sources import Source
 from producers.intel.syncing import end_of_topic, sync
@@ -44,7 +44,7 @@ NEWS = "CVE-1999-0000"
 def join(settings: Settings, chosen: argparse.Namespace, console: Console) -> Part:
     """The inventory grows from step to step; after each, three pieces of news."""
     fill(settings, chosen.cves)
-    _send(settings, "intel", ((one, value, 0) for one, value in _records()))
+    send(settings, "intel", ((one, value, 0) for one, value in _records()))
     figures: dict[str, object] = {}
     bars: list[Bar] = []
     there = 0
@@ -57,7 +57,7 @@ def join(settings: Settings, chosen: argparse.Namespace, console: Console) -> Pa
         figures |= {"workers": len(workers), "mb_without_services": _memory(workers)}
         for step, count in enumerate(chosen.services):
             begun = time.monotonic()
-            _send(settings, "changes", _changes(settings, there, count))
+            send(settings, "changes", _changes(settings, there, count))
             _wait_read(settings)
             added, there = count - there, count
             figures[f"{count}"] = found = {
@@ -142,18 +142,6 @@ def _changes(settings: Settings, start: int, stop: int) -> Iterator[tuple[str, b
             observed_at=NOW,
         )
         yield f"default|{address}", codec.encode("changes", change), partition_of(subnet_key("default", subnet), settings.kafka.partitions)
-
-
-def _send(settings: Settings, topic: str, records: Iterator[tuple[str, bytes, int]]) -> None:
-    producer = Producer(producer_config(settings, **{"linger.ms": 50}))
-    for key, value, partition in records:
-        while True:
-            try:
-                producer.produce(prefixed(settings, topic), value, key.encode(), partition)
-                break
-            except BufferError:
-                producer.poll(0.1)
-    producer.flush()
 
 
 def _wait_read(settings: Settings, seconds: float = 7200.0) -> None:

@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,12 +47,17 @@ def values(count: int) -> Iterator[tuple[str, bytes]]:
 
 def fill(settings: Settings, count: int) -> int:
     """Write so many records to `intel`. Returns their bytes."""
+    return send(settings, "intel", ((name, value, 0) for name, value in values(count)))
+
+
+def send(settings: Settings, topic: str, records: Iterable[tuple[str, bytes, int]]) -> int:
+    """Write records: key, value, partition. Returns the bytes of their values."""
     producer, total = Producer(producer_config(settings, **{"linger.ms": 50})), 0
-    for name, value in values(count):
+    for key, value, partition in records:
         total += len(value)
         while True:
             try:
-                producer.produce(prefixed(settings, "intel"), value, name.encode(), 0)
+                producer.produce(prefixed(settings, topic), value, key.encode(), partition)
                 break
             except BufferError:
                 producer.poll(0.1)
